@@ -1,0 +1,1 @@
+"""Private sums: clipping, noise, accounting and the ledger live here and nowhere else."""
