@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,3 +30,22 @@ def seeded_generator(seed: int, *stream: str | int) -> Generator:
     """
     digest = hashlib.sha256(repr((int(seed), *stream)).encode()).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "big")))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a shop's generators of one purpose come from: one a round, so that no process holds their state.
+
+    Attributes:
+        seed: None for the operating system's entropy, wherever privacy matters; a number in simulations.
+        stream: With a seed, what the numbers are for, e.g. ``("noise", shop)``.
+    """
+
+    seed: int | None = None
+    stream: tuple[str | int, ...] = ()
+
+    def generator(self, round_: int) -> Generator:
+        """The generator of a round: a fresh one, or with a seed always the same."""
+        if self.seed is None:
+            return system_generator()
+        return seeded_generator(self.seed, *self.stream, round_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -62,14 +62,24 @@ class Histories:
         picks = starts + np.arange(offsets[-1], dtype=np.int64)
         return Histories(offsets, self.items[picks], self.n_items)
 
+    def newest(self, cap: int) -> Histories:
+        """At most the ``cap`` newest items of each customer."""
+        if len(self) == 0 or int(self.lengths.max()) <= cap:
+            return self
+        return self.where(self.offsets[1:][self.rows_index] - np.arange(len(self.items)) <= cap)
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Histories:
+        """The same customers with only the interactions marked in ``keep`` [interactions]."""
+        counts = np.bincount(self.rows_index[keep], minlength=len(self))
+        offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        return Histories(offsets, self.items[keep], self.n_items)
+
     def chunks(self, customers: int) -> Iterator[Histories]:
         """Consecutive pieces of at most ``customers`` customers (views, no copies)."""
         for start in range(0, len(self), customers):
             stop = min(start + customers, len(self))
             low, high = self.offsets[start], self.offsets[stop]
-            yield Histories(
-                self.offsets[start : stop + 1] - low, self.items[low:high], self.n_items
-            )
+            yield Histories(self.offsets[start : stop + 1] - low, self.items[low:high], self.n_items)
 
     @classmethod
     def from_pairs(
@@ -133,6 +143,6 @@ class Shop:
     """
 
     name: str
-    customers: tuple[str, ...]
+    customers: Sequence[str]
     train: Histories
     held_out: Histories

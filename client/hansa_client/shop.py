@@ -1,0 +1,66 @@
+"""A shop as its client sees it, and where the client finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from hansa.dp.ledger import Ledger
+from hansa.dp.private_sum import DpModel, PerformanceSettings
+from hansa.errors import UsageError
+from hansa.plan import Plan
+from hansa.rng import Source
+from hansa.schema import Histories
+
+
+@dataclass
+class LocalShop:
+    """One shop's private side: its data, its budget and its randomness.
+
+    Attributes:
+        name: The shop's name, for its own logs only.
+        histories: All customers that may be learnt from.
+        ledger: What has been spent and may be.
+        customers: The round figure that the shop declares as its number of customers.
+        allowed: The DP models that the shop takes part in.
+        noise: Source of each round's noise; the operating system's entropy but in simulations.
+        coins: Source of each round's sampling coins, likewise.
+        performance: Settings without influence on privacy.
+        plans: The accepted plans by run.
+    """
+
+    name: str
+    histories: Histories
+    ledger: Ledger
+    customers: int
+    allowed: tuple[DpModel, ...] = ("local",)
+    noise: Source = field(default_factory=Source)
+    coins: Source = field(default_factory=Source)
+    performance: PerformanceSettings = field(default_factory=PerformanceSettings)
+    plans: MutableMapping[str, Plan] = field(default_factory=dict)
+
+
+Resolver = Callable[[Mapping[str, object]], LocalShop]
+_resolvers: list[Resolver] = []
+
+
+def provide_shops(resolver: Resolver | None) -> None:
+    """Tell the client app of this process how to find its shop from a node's configuration.
+
+    Args:
+        resolver: Maps a Flower ``node_config`` to the shop; None to forget.
+    """
+    _resolvers.clear()
+    if resolver is not None:
+        _resolvers.append(resolver)
+
+
+def find_shop(node_config: Mapping[str, object]) -> LocalShop:
+    """The shop of the node that a message was sent to.
+
+    Raises:
+        UsageError: Nobody has said where it is.
+    """
+    if not _resolvers:
+        raise UsageError("no shop is configured on this node")
+    return _resolvers[0](node_config)

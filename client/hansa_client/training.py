@@ -1,0 +1,74 @@
+"""A shop's answers to the coordinator: whether it takes part, and its private sum of a round."""
+
+from __future__ import annotations
+
+import torch
+
+from hansa.dp.private_sum import Contribution, Door, Table
+from hansa.dp.sgd import PrivateSumOptimizer
+from hansa.errors import RefusalError, UsageError
+from hansa.models.base import State
+from hansa.plan import Plan, parse_plan
+from hansa.records import Answer, Request
+from hansa_client.shop import LocalShop
+
+
+def consider(shop: LocalShop, request: Request) -> Answer:
+    """Accept or refuse a run as a whole, before its first release.
+
+    The plan must be well formed, use a DP model that the shop allows, and fit under the shop's ceiling.
+    """
+    try:
+        plan = parse_plan(request.body)
+        if plan.run != request.run:
+            raise UsageError("plan: the run's name differs from the request's")
+        if plan.dp not in shop.allowed:
+            raise RefusalError(f"the shop does not take part in DP model {plan.dp!r}")
+        if plan.dp != "none":
+            shop.ledger.reserve(plan.run, plan.steps)
+    except (RefusalError, UsageError) as refusal:
+        return Answer(False, str(refusal))
+    shop.plans[plan.run] = plan
+    return Answer(True)
+
+
+def contribute(shop: LocalShop, request: Request) -> Answer:
+    """The shop's private sum for a round of a run that it has accepted."""
+    plan = shop.plans.get(request.run)
+    if plan is None or not 1 <= request.round <= len(plan.releases):
+        return Answer(False, "no such round in an accepted plan")
+    expected = plan.learner.state_shapes()
+    if {name: table.shape for name, table in request.state.items()} != expected:
+        return Answer(False, "the public state does not have the plan's shape")
+    try:
+        return Answer(True, release=_release(shop, plan, request.round, request.state))
+    except RefusalError as refusal:
+        return Answer(False, str(refusal))
+
+
+def _release(shop: LocalShop, plan: Plan, round_: int, state: State) -> Table:
+    release, learner = plan.releases[round_ - 1], plan.learner
+    noise, coins = shop.noise.generator(round_), shop.coins.generator(round_)
+    door = Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance)
+
+    def contribution_at(now: State) -> Contribution:
+        return lambda chunk: learner.contribution(round_, release, now, chunk)
+
+    if release.steps == 1:
+        return door.private_sum(release, contribution_at(state), shop.histories)
+    # Several private sums, each a step of the shop's own copy; their whole way is post-processing.
+    expected = max(1.0, shop.customers * release.sampling_rate)
+    start = torch.from_numpy(state[release.name])
+    table = torch.nn.Parameter(start.clone())
+    optimizer = PrivateSumOptimizer(
+        learner.local_optimizer([table]),
+        door,
+        release,
+        lambda now: contribution_at({**state, release.name: now}),
+        shop.histories,
+        expected,
+    )
+    for _ in range(release.steps):
+        optimizer.step()
+    way: Table = ((start - table.detach()) * expected).numpy()
+    return way

@@ -1,0 +1,174 @@
+"""A Flower strategy that runs a plan: ask the shops, sum their releases, take the method's step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from hansa.dp.private_sum import Release, Table, finish_central
+from hansa.errors import RefusalError
+from hansa.models.base import NoisySum, State
+from hansa.models.optimizers import Memory
+from hansa.plan import Plan
+from hansa.records import (
+    PLAN_MESSAGE,
+    RELEASE_MESSAGE,
+    Request,
+    message_to_answer,
+    record_to_state,
+    request_to_content,
+    state_to_record,
+)
+from hansa.rng import Generator
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round came to; nothing in it is computed from customers but through the door.
+
+    Attributes:
+        round: From 1.
+        planned: Rounds in the plan.
+        release: What was released.
+        state: The public state after the round.
+        answered: Shops whose release is in the sum.
+        missing: Reasons of the others.
+        seconds: Duration of the round.
+    """
+
+    round: int
+    planned: int
+    release: Release
+    state: State
+    answered: int
+    missing: list[str]
+    seconds: float
+
+
+Listener = Callable[[RoundReport], None]
+
+PATIENCE = 30.0
+"""Most seconds that a run waits for all invited shops to be connected, before it asks those that are."""
+
+
+@dataclass
+class PlanStrategy(Strategy):
+    """Runs ``plan`` on whichever of the nodes accept it.
+
+    A shop that fails, refuses or is late costs its contribution; the round goes on with the others.
+
+    Attributes:
+        plan: What to run.
+        noise: Generator of the noise of ``central``.
+        listeners: Called after every round.
+    """
+
+    plan: Plan
+    noise: Generator
+    listeners: list[Listener] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    memory: Memory = field(default_factory=dict)
+    _state: State = field(default_factory=dict)
+    _started: float = 0.0
+
+    def enrol(self, grid: Grid, timeout: float) -> None:
+        """Ask every node whether it takes part; those that accept are the run's shops.
+
+        Raises:
+            RefusalError: Nobody takes part.
+        """
+        content = request_to_content(Request(self.plan.run, 0, self.plan.model_dump_json(), {}))
+        nodes = _await_nodes(grid, self.plan.shops, min(timeout, PATIENCE))
+        messages = [Message(content, node, PLAN_MESSAGE) for node in sorted(nodes)]
+        refusals = []
+        for reply in grid.send_and_receive(messages, timeout=timeout):
+            answer = message_to_answer(reply)
+            if answer.accepted:
+                self.nodes.append(reply.metadata.src_node_id)
+            else:
+                refusals.append(answer.reason)
+        if not self.nodes:
+            reasons = sorted(set(refusals)) or ["no shop answered"]
+            raise RefusalError(f"all {len(messages)} shops refused the plan; for example: {reasons[0]}")
+        self.nodes.sort()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every shop of the run for its release of this round."""
+        self._started = time.perf_counter()
+        self._state = record_to_state(arrays)
+        content = request_to_content(Request(self.plan.run, server_round, "", {}), arrays)
+        group = str(server_round)
+        return [Message(content, node, RELEASE_MESSAGE, group_id=group) for node in self.nodes]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Sum the releases one by one, finish the noise, take the method's step.
+
+        Raises:
+            RefusalError: No shop released anything.
+        """
+        release = self.plan.releases[server_round - 1]
+        # Float64, so that the order in which replies arrive does not matter beyond the last bit of float32.
+        total = np.zeros((release.rows, release.width), dtype=np.float64)
+        answered, missing = 0, []
+        for reply in replies:
+            answer = message_to_answer(reply)
+            if not answer.accepted or answer.release is None:
+                missing.append(answer.reason or "nothing released")
+            elif answer.release.shape != total.shape or not np.isfinite(answer.release).all():
+                missing.append("malformed release")
+            else:
+                total += answer.release
+                answered += 1
+        missing += ["no answer in time"] * (len(self.nodes) - answered - len(missing))
+        if not answered:
+            raise RefusalError(f"round {server_round}: no shop released anything; {sorted(set(missing))[:1]}")
+        noisy = self._finish(release, total.astype(np.float32), answered)
+        learner = self.plan.learner
+        self._state = learner.update(server_round, release, self._state, noisy, self.memory)
+        seconds = time.perf_counter() - self._started
+        report = RoundReport(
+            server_round, len(self.plan.releases), release, self._state, answered, missing, seconds
+        )
+        for listener in self.listeners:
+            listener(report)
+        return state_to_record(self._state), None
+
+    def _finish(self, release: Release, total: Table, answered: int) -> NoisySum:
+        deviation = release.noise_multiplier * release.bound
+        if self.plan.dp == "central":
+            total = finish_central(total, release, self.noise)
+        elif self.plan.dp == "local":
+            deviation *= answered**0.5
+        customers = self.plan.customers * answered / self.plan.shops
+        return NoisySum(total, deviation, customers * release.sampling_rate)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Nothing: an evaluation at the shops would be a release, and no plan has one."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Nothing, see ``configure_evaluate``."""
+        return None
+
+    def summary(self) -> None:
+        """Nothing: the plan says it all."""
+
+
+def _await_nodes(grid: Grid, wanted: int, patience: float) -> list[int]:
+    """The connected nodes, as soon as there are ``wanted`` of them or ``patience`` seconds have passed."""
+    deadline = time.monotonic() + patience
+    while len(nodes := list(grid.get_node_ids())) < wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return nodes

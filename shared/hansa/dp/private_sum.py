@@ -1,0 +1,129 @@
+"""The one door: the only function through which anything computed from customers leaves a shop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from dp_accounting import DpEvent
+
+from hansa.dp.accounting import gaussian
+from hansa.dp.clipping import Contributions, clipped_sum
+from hansa.dp.ledger import Ledger
+from hansa.dp.noise import add_gaussian
+from hansa.rng import Generator
+from hansa.schema import Histories
+
+DpModel = Literal["local", "central", "none"]
+Contribution = Callable[[Histories], Contributions]
+"""The contributions of a chunk of customers; each may depend on that customer's row and public state only."""
+
+Table = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a private sum is about to disclose, fixed in the plan before any data is touched.
+
+    Attributes:
+        name: What is released, e.g. ``"counts"``; also the method's key for it.
+        rows: Rows of the released table, usually the size of the catalogue.
+        width: Columns of the released table.
+        bound: L2 bound C of one customer's contribution.
+        noise_multiplier: Standard deviation of the noise of ONE complete sum over C; 0 without privacy.
+        sampling_rate: Probability with which each customer takes part in the sum.
+        steps: Private sums that a shop takes locally before it answers once.
+    """
+
+    name: str
+    rows: int
+    width: int
+    bound: float = 1.0
+    noise_multiplier: float = 0.0
+    sampling_rate: float = 1.0
+    steps: int = 1
+
+    @property
+    def event(self) -> DpEvent:
+        """What one step of this release costs a customer."""
+        return gaussian(self.noise_multiplier, self.sampling_rate)
+
+
+@dataclass(frozen=True)
+class PerformanceSettings:
+    """Settings that change speed and memory, never privacy or results beyond rounding.
+
+    Attributes:
+        chunk: Customers whose contributions are formed at a time.
+    """
+
+    chunk: int = 256
+
+
+@dataclass
+class Door:
+    """One shop's door: its budget, DP model and sources of randomness.
+
+    Attributes:
+        dp: ``local``: the noise is added here. ``central``: the bounded sum leaves bare and the
+            coordinator, who is trusted, adds the noise; simulations only. ``none``: no noise anywhere.
+        ledger: Charged before each sum is computed.
+        run: The run whose reserved plan pays.
+        noise: Generator of the noise; of the operating system's entropy wherever privacy matters.
+        coins: Generator of the Poisson sampling, never logged, likewise.
+        performance: Settings without influence on privacy.
+    """
+
+    dp: DpModel
+    ledger: Ledger
+    run: str
+    noise: Generator
+    coins: Generator
+    performance: PerformanceSettings = field(default_factory=PerformanceSettings)
+
+    def private_sum(self, release: Release, contribution: Contribution, histories: Histories) -> Table:
+        """The sum over the shop's customers of their clipped contributions, with noise as ``dp`` says.
+
+        An empty sample still adds noise and is charged. Under ``none`` the clipping stays: it belongs to
+        the learning as much as to the privacy, and the runs with and without noise stay comparable.
+
+        Guarantee: unit one customer of this shop with all interactions, adjacency add or remove. With
+        ``local`` the result is ``release.event``-DP. With ``central`` the same holds once the
+        coordinator has added the noise to the sum over shops. Assumes that ``contribution`` is a pure
+        function of each customer's row and of released state, and secret ``noise`` and ``coins``.
+
+        Args:
+            release: What is released.
+            contribution: The algorithm's function of a chunk of customers.
+            histories: All of the shop's customers.
+
+        Returns:
+            float32 [release.rows, release.width].
+
+        Raises:
+            RefusalError: The ledger does not have this release as the next of an accepted plan.
+        """
+        if self.dp != "none":
+            self.ledger.charge(self.run, release.event)
+        if release.sampling_rate < 1:
+            histories = histories.select(self.coins.random(len(histories)) < release.sampling_rate)
+        total = torch.zeros(release.rows, release.width)
+        clipped_sum(self._contributions(contribution, histories), release.bound, total)
+        if self.dp == "local":
+            add_gaussian(total, release.noise_multiplier * release.bound, self.noise)
+        return total.numpy()
+
+    def _contributions(self, contribution: Contribution, histories: Histories) -> Iterator[Contributions]:
+        for chunk in histories.chunks(self.performance.chunk):
+            with torch.no_grad():
+                yield contribution(chunk)
+
+
+def finish_central(total: Table, release: Release, noise: Generator) -> Table:
+    """The coordinator's part of ``central``: the noise of one complete sum, added in place."""
+    add_gaussian(torch.from_numpy(total), release.noise_multiplier * release.bound, noise)
+    return total

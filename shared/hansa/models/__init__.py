@@ -1,0 +1,1 @@
+"""Recommenders: what a customer contributes, and how a shop scores with the result."""

@@ -1,0 +1,258 @@
+"""``dpsgd``: shared item embeddings learnt from noisy gradients, customers' vectors kept at the shop.
+
+A customer's vector follows from the customer's own history and the public item table by a small ridge
+regression (the user step of Hu, Koren and Volinsky 2008), so nothing about a customer needs storing or
+sending. The item table learns by gradient descent on a softmax loss with that vector held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from hansa.dp.clipping import Contributions, OuterContributions
+from hansa.dp.private_sum import Release, Table
+from hansa.metrics import Scores
+from hansa.models.base import Method, NoisySum, State
+from hansa.models.optimizers import Memory, ServerOptimizer
+from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.rng import Generator, seeded_generator
+from hansa.schema import Histories, IntArray
+
+ITEMS = "items"
+_MOST_STEPS = 100_000  # a plan from elsewhere must not fill a shop's memory
+
+
+@dataclass(frozen=True)
+class Factorization(Method):
+    """Matrix factorisation with softmax loss; round 1 releases counts, every later round a gradient.
+
+    State: ``items`` float32 [n_items, d + 1], embeddings with the item bias as last column.
+
+    Attributes:
+        n_items: Size of the catalogue.
+        dimensions: d.
+        gradient_rounds: Rounds after the one that releases counts.
+        count_share: Share of the budget (of 1 / sigma^2) that the counts get.
+        negative_weight: alpha of the ridge regression, the weight of items that a customer has not had.
+        ridge: lambda of the ridge regression.
+        given_share: Share of a customer's items that give the vector in training, the others are to be
+            predicted; 1: all of them do both.
+        temperature: Factor of the inner product in the softmax.
+        cap: Most interactions of a customer that count, newest first.
+        candidates: Items in a softmax beside a customer's own; all of them if the catalogue is no larger.
+        sampling_rate: Rate of Poisson sampling of customers.
+        local_steps: Private sums that a shop takes locally a round.
+        local_rate: Learning rate of those local steps.
+        optimizer: The coordinator's optimiser: fedavg, momentum or fedadam.
+        rate: Its first learning rate.
+        momentum: Its momentum.
+    """
+
+    n_items: int
+    dimensions: int = 16
+    gradient_rounds: int = 30
+    count_share: float = 0.1
+    negative_weight: float = 0.03
+    ridge: float = 1.0
+    given_share: float = 1.0
+    temperature: float = 1.0
+    cap: int = 500
+    candidates: int = 8192
+    sampling_rate: float = 1.0
+    local_steps: int = 1
+    local_rate: float = 1.0
+    optimizer: str = "scalar-adam"
+    rate: float = 0.1
+    momentum: float = 0.9
+    name: str = "dpsgd"
+
+    def __post_init__(self) -> None:
+        for name in ("dimensions", "gradient_rounds", "cap", "candidates", "local_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.gradient_rounds * self.local_steps > _MOST_STEPS:
+            raise ValueError(f"gradient_rounds times local_steps must be at most {_MOST_STEPS}")
+        for name in ("negative_weight", "ridge", "temperature", "rate", "local_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0")
+        if not 0 < self.count_share < 1:
+            raise ValueError("count_share must lie between 0 and 1")
+        if not 0 < self.given_share <= 1:
+            raise ValueError("given_share must be above 0 and at most 1")
+        if not 0 < self.sampling_rate <= 1:
+            raise ValueError("sampling_rate must be above 0 and at most 1")
+        if not 0 <= self.momentum < 1:
+            raise ValueError("momentum must be at least 0 and below 1")
+        _ = self._optimizer
+
+    @property
+    def _optimizer(self) -> ServerOptimizer:
+        return ServerOptimizer(self.optimizer, self.rate, self.momentum)
+
+    def releases(self) -> list[Release]:
+        """Counts once, then gradients, with noise such that the counts get their share of the budget."""
+        steps = self.gradient_rounds * self.local_steps
+        counts = replace(counts_release(self.n_items), noise_multiplier=self.count_share**-0.5)
+        gradient = Release(
+            ITEMS,
+            rows=self.n_items,
+            width=self.dimensions + 1,
+            noise_multiplier=self.sampling_rate * (steps / (1 - self.count_share)) ** 0.5,
+            sampling_rate=self.sampling_rate,
+            steps=self.local_steps,
+        )
+        return [counts] + [gradient] * self.gradient_rounds
+
+    def initial_state(self, generator: Generator) -> State:
+        """Small random embeddings, no bias."""
+        items = np.zeros((self.n_items, self.dimensions + 1), dtype=np.float32)
+        items[:, :-1] = 0.1 * generator.standard_normal((self.n_items, self.dimensions))
+        return {ITEMS: items}
+
+    def state_shapes(self) -> dict[str, tuple[int, int]]:
+        """The item table."""
+        return {ITEMS: (self.n_items, self.dimensions + 1)}
+
+    def contribution(
+        self, round_: int, release: Release, state: State, histories: Histories
+    ) -> Contributions:
+        """Counts, or the gradient of each customer's softmax loss with respect to the item table.
+
+        One part of a customer's items gives the vector f, the other part P is to be predicted. With
+        scores s = W [f; 1] over all items but the first part, the loss -1/|P| sum_P log softmax(s)_i has
+        the gradient (softmax(s) - 1_P / |P|) [f; 1]^T: one outer product a customer. Where candidates
+        stand for all items, their exponentials are weighted by the inverse of their share of the
+        catalogue (importance-sampled softmax, Bengio and Senecal 2008). Each customer's gradient is
+        normalised, so that every customer uses the whole bound.
+        """
+        if release.name == COUNTS:
+            return counts_contribution(histories, self.cap)
+        table = torch.from_numpy(state[ITEMS])
+        newest = histories.newest(self.cap)
+        inputs, targets = self._parts(round_, newest)
+        vectors = self.temperature * self._vectors(table, inputs)
+        factors = torch.cat([vectors, vectors.new_ones(len(newest), 1)], dim=1)
+        if self.candidates >= self.n_items:
+            gradient = _softmax_gradient(factors @ table.T, inputs, targets)
+            return OuterContributions(gradient, factors).normalised()
+        rows = torch.from_numpy(self._draw(round_))
+        scores = factors @ table[rows].T + float(np.log(self.n_items / len(rows)))
+        own = torch.from_numpy(targets.items.astype(np.int64))
+        positive = (factors[torch.from_numpy(targets.rows_index)] * table[own]).sum(dim=1)
+        position = torch.full((self.n_items,), -1, dtype=torch.int64)
+        position[rows] = torch.arange(len(rows))
+        seen = position[torch.from_numpy(newest.items.astype(np.int64))]
+        scores[torch.from_numpy(newest.rows_index)[seen >= 0], seen[seen >= 0]] = -torch.inf
+        return _sampled_gradient(scores, positive, targets, factors, rows).normalised()
+
+    def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
+        """Counts set the item biases, their logarithms above a floor of noise; gradients move the table."""
+        items = state[ITEMS].copy()
+        if release.name == COUNTS:
+            logs = np.log(np.maximum(sum_.total[:, 0], max(2 * sum_.noise_deviation, 0.5)))
+            items[:, -1] = logs - logs.mean()
+        else:
+            items -= self._optimizer.step(round_ - 1, self.gradient_rounds, sum_.mean, memory)
+        return {ITEMS: items}
+
+    def local_optimizer(self, parameters: list[Parameter]) -> Optimizer:
+        """Plain gradient descent."""
+        return torch.optim.SGD(parameters, lr=self.local_rate)
+
+    def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
+        """The scores of the softmax, from each customer's own ridge vector."""
+        table = torch.from_numpy(np.ascontiguousarray(state[ITEMS]))
+        parts = []
+        for chunk in histories.chunks(256):
+            vectors = self.temperature * self._vectors(table, chunk.newest(self.cap))
+            parts.append(torch.addmm(table[:, -1], vectors, table[:, :-1].T))
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_items), dtype=np.float32)
+
+    def _vectors(self, table: Tensor, histories: Histories) -> Tensor:
+        """Ridge regression of each customer's row on the embeddings V: float32 [customers, d].
+
+        f = argmin sum_P (1 - v_i f)^2 + alpha sum_all (v_i f)^2 + lambda |f|^2.
+        """
+        embeddings = table[:, :-1]
+        gram = self.negative_weight * embeddings.T @ embeddings
+        gram += self.ridge * torch.eye(self.dimensions)
+        lengths = torch.from_numpy(histories.lengths)
+        longest = int(lengths.max()) if len(lengths) else 0
+        present = torch.arange(longest)[None, :] < lengths[:, None]
+        padded = torch.zeros(len(lengths), longest, dtype=torch.int64)
+        padded[present] = torch.from_numpy(histories.items.astype(np.int64))
+        had = embeddings[padded] * present[:, :, None]
+        # ``solve`` raises where rounding makes one customer's system singular: an error that tells of data.
+        vectors: Tensor = torch.linalg.solve_ex(had.mT @ had + gram, had.sum(dim=1)).result
+        return vectors
+
+    def _parts(self, round_: int, histories: Histories) -> tuple[Histories, Histories]:
+        """What gives the vector, and what is to be predicted; the whole history twice for a share of 1."""
+        if self.given_share == 1:
+            return histories, histories
+        given = _coins(round_, histories) < self.given_share
+        return histories.where(given), histories.where(~given)
+
+    def _draw(self, round_: int) -> IntArray:
+        """The public candidates of a round: drawn without looking at any data."""
+        chosen = seeded_generator(round_, "candidates").choice(self.n_items, self.candidates, replace=False)
+        return np.sort(chosen).astype(np.int64)
+
+
+def _softmax_gradient(scores: Tensor, inputs: Histories, targets: Histories) -> Tensor:
+    """softmax(scores) - 1_P / |P| without the inputs; zero for customers without targets."""
+    if inputs is not targets:
+        seen = torch.from_numpy(inputs.items.astype(np.int64))
+        scores[torch.from_numpy(inputs.rows_index), seen] = -torch.inf
+    gradient = torch.softmax(scores, dim=1)
+    share = torch.from_numpy((1.0 / np.maximum(targets.lengths, 1)).astype(np.float32))
+    customers = torch.from_numpy(targets.rows_index)
+    gradient[customers, torch.from_numpy(targets.items.astype(np.int64))] -= share[customers]
+    gradient[torch.from_numpy(targets.lengths == 0)] = 0.0
+    return gradient
+
+
+def _sampled_gradient(
+    scores: Tensor, positive: Tensor, targets: Histories, factors: Tensor, rows: Tensor
+) -> OuterContributions:
+    """The same with candidates ``rows`` for all items: ``scores`` of theirs, ``positive`` of the targets."""
+    customers = torch.from_numpy(targets.rows_index)
+    shift = scores.max(dim=1).values.scatter_reduce(0, customers, positive, "amax")
+    scores = torch.exp(scores - shift[:, None])
+    positive = torch.exp(positive - shift[customers])
+    mass = scores.sum(dim=1).index_add(0, customers, positive)
+    scores /= mass[:, None]
+    scores[torch.from_numpy(targets.lengths == 0)] = 0.0
+    share = torch.from_numpy((1.0 / np.maximum(targets.lengths, 1)).astype(np.float32))
+    coefficients = positive / mass[customers] - share[customers]
+    own = torch.from_numpy(targets.items.astype(np.int64))
+    return OuterContributions(scores, factors, rows, (customers, own, coefficients))
+
+
+def _coins(round_: int, histories: Histories) -> npt.NDArray[np.float64]:
+    """A public pseudo-random number in [0, 1) for each interaction, fresh every round.
+
+    It depends on the round, the item and the set of the customer's own items, so that contributions stay
+    pure functions of one customer's row and yet different customers' coins differ.
+    """
+    mixed = _mix(histories.items.astype(np.uint64) + np.uint64(1))
+    sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)))
+    person = sums[histories.offsets[1:]] - sums[histories.offsets[:-1]]
+    salt = _mix(np.array([round_], dtype=np.uint64))
+    bits = _mix(mixed ^ _mix(person + salt)[histories.rows_index]) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

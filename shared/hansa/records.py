@@ -1,0 +1,116 @@
+"""Arrays and settings to and from Flower's records, version 1 of Hansa's messages.
+
+A coordinator asks two things: ``query.plan`` (will you take part in this run?) and ``train.release``
+(your private sum of this round). Replies carry an ``answer`` and, where it accepts, the released array;
+nothing else: no counts, no metrics, no timings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from hansa.dp.private_sum import Table
+from hansa.errors import UsageError
+from hansa.models.base import State
+
+VERSION = 1
+PLAN_MESSAGE = "query.plan"
+RELEASE_MESSAGE = "train.release"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a coordinator asks.
+
+    Attributes:
+        run: The run's name.
+        round: The absolute round, from 1; 0 when asking whether to take part.
+        body: The plan as JSON when asking whether to take part, else empty.
+        state: The public state for a release, else empty.
+    """
+
+    run: str
+    round: int
+    body: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a shop replies: yes, with the release if one was asked for, or a reason for its refusal."""
+
+    accepted: bool
+    reason: str = ""
+    release: Table | None = None
+
+
+def state_to_record(state: State) -> ArrayRecord:
+    """Pack public state, names kept."""
+    return ArrayRecord({name: Array.from_numpy_ndarray(array) for name, array in state.items()})
+
+
+def record_to_state(record: ArrayRecord) -> State:
+    """Unpack public state.
+
+    Raises:
+        UsageError: An array is not a finite float32 table.
+    """
+    state: State = {}
+    for name, array in record.items():
+        table = array.numpy()
+        if table.dtype != np.float32 or table.ndim != 2 or not np.isfinite(table).all():
+            raise UsageError(f"state {name!r}: not a finite float32 table")
+        state[name] = table
+    return state
+
+
+def request_to_content(request: Request, packed: ArrayRecord | None = None) -> RecordDict:
+    """Pack a request; ``packed`` spares packing the same state for every shop."""
+    config = ConfigRecord(
+        {"version": VERSION, "run": request.run, "round": request.round, "body": request.body}
+    )
+    return RecordDict({"config": config, "state": packed or state_to_record(request.state)})
+
+
+def content_to_request(content: RecordDict) -> Request:
+    """Unpack a request.
+
+    Raises:
+        UsageError: It is not one of this version.
+    """
+    config = content.config_records.get("config")
+    state = content.array_records.get("state")
+    if config is None or state is None or config.get("version") != VERSION:
+        raise UsageError(f"request: not a message of version {VERSION}")
+    run, round_, body = config.get("run"), config.get("round"), config.get("body")
+    if not isinstance(run, str) or not isinstance(round_, int) or not isinstance(body, str):
+        raise UsageError("request: run, round or body is missing")
+    return Request(run, round_, body, record_to_state(state))
+
+
+def answer_to_content(answer: Answer) -> RecordDict:
+    """Pack an answer."""
+    content = RecordDict({"answer": ConfigRecord({"accepted": answer.accepted, "reason": answer.reason})})
+    if answer.release is not None:
+        content["release"] = ArrayRecord({"release": Array.from_numpy_ndarray(answer.release)})
+    return content
+
+
+def message_to_answer(message: Message) -> Answer:
+    """Unpack a reply; an error or a malformed reply is a refusal with a generic reason."""
+    if message.has_error():
+        return Answer(False, f"no answer (Flower error {message.error.code})")
+    config = message.content.config_records.get("answer")
+    if config is None or not isinstance(config.get("accepted"), bool):
+        return Answer(False, "malformed answer")
+    arrays = message.content.array_records.get("release")
+    try:
+        release = arrays["release"].numpy() if arrays and "release" in arrays else None
+    except Exception:  # whatever bytes a shop sends, they cost its contribution only
+        return Answer(False, "malformed release")
+    if release is not None and release.dtype != np.float32:
+        return Answer(False, "malformed release")
+    return Answer(bool(config["accepted"]), str(config.get("reason", "")), release)

@@ -1,0 +1,171 @@
+"""The in-process engine: Flower's own apps on a Grid that calls them directly, without Ray or network."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+
+import torch
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from hansa.models.base import State
+from hansa.plan import Plan
+from hansa.records import record_to_state
+from hansa_client import app as client
+from hansa_client.shop import LocalShop, provide_shops
+from hansa_server import app as server
+from hansa_server.strategy import Listener
+from hansa_simulations.parallel import cores, single_threaded
+
+log = logging.getLogger(__name__)
+
+RUN_ID = 1
+PARTITION = "partition-id"
+
+
+@dataclass
+class InProcessGrid(Grid):
+    """Delivers every message by calling the client app in a worker thread.
+
+    Replies are handed out one by one, so that memory holds few of them at a time. A client that
+    raises is answered for with an error, one that is late likewise; a late one is left to finish in its
+    thread, and asked again only then.
+    """
+
+    app: ClientApp
+    contexts: dict[int, Context]
+    _run: Run = field(default_factory=lambda: Run.create_empty(RUN_ID))
+    _busy: dict[int, Future[Message]] = field(default_factory=dict)
+    workers: int = field(default_factory=cores)
+
+    def __post_init__(self) -> None:
+        self._pool = self._new_pool()
+
+    def set_run(self, run: Run) -> None:
+        """See ``Grid``."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """See ``Grid``."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """See ``Grid``."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """See ``Grid``."""
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Not offered: messages here are answered as they are sent."""
+        raise NotImplementedError("the in-process grid only sends and receives")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Not offered, see ``push_messages``."""
+        raise NotImplementedError("the in-process grid only sends and receives")
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterator[Message]:
+        """Each node's reply in the order of the messages, or an error in its place.
+
+        Every node has ``timeout`` seconds of its own: in a deployment they work side by side, so that a
+        slow one costs the others nothing.
+        """
+        waiting: deque[tuple[Message, Future[Message] | None]] = deque()
+        for message in messages:
+            waiting.append((message, self._submit(message)))
+            if len(waiting) > self.workers:
+                yield self._reply(*waiting.popleft(), timeout)
+        while waiting:
+            yield self._reply(*waiting.popleft(), timeout)
+
+    def _submit(self, message: Message) -> Future[Message] | None:
+        node = message.metadata.dst_node_id
+        if node in self._busy and not self._busy[node].done():
+            return None
+        self._busy[node] = self._pool.submit(self.app, message, self.contexts[node])
+        return self._busy[node]
+
+    def _reply(self, message: Message, future: Future[Message] | None, timeout: float | None) -> Message:
+        late = Error(ErrorCode.MESSAGE_UNAVAILABLE, "late")
+        if future is None:
+            return Message(late, reply_to=message)
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            if not future.cancel():  # its thread is lost to the others until it returns
+                self._pool.shutdown(wait=False)
+                self._pool = self._new_pool()
+            return Message(late, reply_to=message)
+        except Exception as error:
+            log.warning("the client of node %d failed: %r", message.metadata.dst_node_id, error)
+            log.debug("traceback", exc_info=error)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "client failed"), reply_to=message)
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def run_in_process(
+    plan: Plan,
+    shops: Sequence[LocalShop],
+    *,
+    seed: int,
+    round_timeout: float = 3600.0,
+    listeners: Sequence[Listener] = (),
+) -> State:
+    """Run a plan over simulated shops through the same two apps that a deployment runs.
+
+    Args:
+        plan: What to run.
+        shops: One simulated shop a node.
+        seed: Of the coordinator's noise and initial state.
+        round_timeout: Seconds that each shop has for its answer.
+        listeners: Called after every round.
+
+    Returns:
+        The final public state.
+
+    Raises:
+        RefusalError: All shops refused the plan, or no shop released anything in a round.
+    """
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SUPERLINK_NODE_ID
+    contexts = {
+        node: Context(RUN_ID, node, {PARTITION: node - 1}, RecordDict(), {})
+        for node in range(1, len(shops) + 1)
+    }
+    config: UserConfig = {
+        "plan": plan.model_dump_json(),
+        "simulation-seed": seed,
+        "round-timeout": round_timeout,
+    }
+    context = Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), config)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    provide_shops(lambda node_config: shops[int(str(node_config[PARTITION]))])
+    server.listen(*listeners)
+    try:
+        with single_threaded():
+            server.app(InProcessGrid(client.app, contexts), context)
+    finally:
+        server.listen()
+        provide_shops(None)
+    return record_to_state(context.state.array_records["model"])

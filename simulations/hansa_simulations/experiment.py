@@ -1,0 +1,276 @@
+"""One simulated federation from data to result: load, plan, run, evaluate, compare."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import psutil
+
+from hansa import __version__
+from hansa.dp.accounting import ACCOUNTANT, cross_check, epsilon, with_overlap
+from hansa.dp.ledger import Budget, Ledger
+from hansa.dp.private_sum import PerformanceSettings
+from hansa.errors import UsageError
+from hansa.models.base import State
+from hansa.plan import (
+    Plan,
+    Setting,
+    declared,
+    default_delta,
+    make_plan,
+    recommended_settings,
+    rounds_setting,
+)
+from hansa.rng import Source, seeded_generator
+from hansa_client.shop import LocalShop
+from hansa_server.strategy import RoundReport
+from hansa_simulations.engine import run_in_process
+from hansa_simulations.evaluation import Evaluation, summarise
+from hansa_simulations.federation import DataSettings, Federation, load_federation
+from hansa_simulations.ray_engine import run_on_ray
+from hansa_simulations.references import References, fit_references
+from hansa_simulations.settings import SimulationSettings
+
+Result = dict[str, Any]
+
+NOT_COVERED = (
+    "noise and sampling are drawn from the configured seed, so that runs repeat; a deployment draws them "
+    "from the operating system",
+    "the declared number of customers is rounded up from the exact one",
+    "what a shop serves to its own customers: recommendations, reasons and the blend weight use the shop's "
+    "exact data",
+    "metrics and references are exact; a deployment releases none of them",
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: after a round, or when a new stage begins."""
+
+    stage: str
+    round: int = 0
+    planned: int = 0
+    accuracy: float | None = None
+    epsilon: float | None = None
+
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass
+class _Recorder:
+    """Follows a run: accuracy and epsilon of every round, and the last state for an early end."""
+
+    plan: Plan
+    evaluation: Evaluation
+    observer: Observer
+    state: State
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, report: RoundReport) -> None:
+        self.state = report.state
+        accuracy = self.evaluation.quick(self.plan.learner, report.state)
+        spent = _finite(epsilon(self.plan.event(report.round), self.plan.delta))
+        self.history.append(
+            {
+                "round": report.round,
+                "release": report.release.name,
+                "ndcg@10": accuracy,
+                "epsilon": spent,
+                "seconds": report.seconds,
+                "answered": report.answered,
+                "missing": len(report.missing),
+            }
+        )
+        self.observer(Progress("round", report.round, report.planned, accuracy, spent))
+
+
+def simulate(
+    settings: SimulationSettings, observer: Observer = lambda progress: None
+) -> tuple[Result, State]:
+    """Run a simulated federation once a seed, and compare it with what shops can do without it.
+
+    Args:
+        settings: What to run.
+        observer: Told about stages and rounds.
+
+    Returns:
+        The result (see docs/results.md), and the released model; with several seeds every model, its
+        arrays' names preceded by the seed.
+
+    Raises:
+        UsageError: The settings or the data cannot be used.
+        RefusalError: All shops refused.
+    """
+    results, models = [], {}
+    several = settings.seeds > 1
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        result, state = _simulate_once(settings, seed, observer)
+        results.append(result)
+        models.update({f"seed{seed}.{name}" if several else name: table for name, table in state.items()})
+        if result["interrupted"]:
+            break
+    return summarise(results), models
+
+
+def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) -> tuple[Result, State]:
+    started = time.perf_counter()
+    observer(Progress("loading data"))
+    federation = load_federation(
+        settings.folder or settings.scenario,
+        shops=settings.shops,
+        protocol=settings.protocol,
+        seed=seed,
+        settings=DataSettings(
+            overlap=settings.preparation.overlap,
+            synthetic=settings.preparation,
+            **settings.data.model_dump(),
+        ),
+    )
+    plan = plan_for(settings, federation, seed)
+    evaluation = Evaluation(federation, settings.evaluation.customers)
+    state = plan.learner.initial_state(seeded_generator(seed, "initial state"))
+    recorder = _Recorder(plan, evaluation, observer, state)
+    interrupted = False
+    observer(Progress("training", planned=len(plan.releases)))
+    trained = time.perf_counter()
+    try:
+        _engine(settings)(
+            plan,
+            simulated_shops(settings, federation, plan, seed),
+            seed=seed,
+            round_timeout=settings.execution.round_timeout,
+            listeners=[recorder],
+        )
+    except KeyboardInterrupt:
+        interrupted = True
+    trained = time.perf_counter() - trained
+    references: References | None = None
+    if settings.references == "all" and not interrupted:
+        observer(Progress("fitting what shops could do alone, and with all data pooled"))
+        references = fit_references(federation.shops, federation.protocol, seed)
+        observer(Progress("evaluating"))
+    comparison = evaluation.compare(plan.learner, recorder.state, references)
+    result: Result = {
+        "hansa": __version__,
+        "scenario": federation.name,
+        "method": plan.method,
+        "dp": plan.dp,
+        "engine": settings.engine,
+        "seed": seed,
+        "protocol": settings.protocol,
+        "interrupted": interrupted,
+        "data": {
+            "shops": len(federation.shops),
+            "users": federation.users,
+            "customers": federation.customers,
+            "items": federation.items,
+            "interactions": federation.interactions,
+            "overlapping_users": federation.overlapping_users,
+        },
+        "privacy": _privacy(settings, federation, plan),
+        **comparison,
+        "timing": {
+            "rounds": len(recorder.history),
+            "seconds_per_round": sum(row["seconds"] for row in recorder.history)
+            / max(1, len(recorder.history)),
+            "training_seconds": trained,
+            "total_seconds": time.perf_counter() - started,
+            "peak_rss_mb": _peak_memory(),
+        },
+        "history": recorder.history,
+        "plan": plan.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
+    }
+    result["notes"] = [*federation.notes, *comparison["notes"]]
+    return result, recorder.state
+
+
+def _engine(settings: SimulationSettings) -> Callable[..., State]:
+    if settings.engine == "ray":
+        return partial(run_on_ray, actors=settings.execution.actors, cpus=settings.execution.cpus)
+    return run_in_process
+
+
+def plan_for(settings: SimulationSettings, federation: Federation, seed: int) -> Plan:
+    """The plan of a run, from public figures and the settings alone."""
+    customers = settings.privacy.customers or declared(federation.customers)
+    return make_plan(
+        run=f"{federation.name}-{settings.protocol}-{seed}",
+        method=settings.method,
+        settings=_hyperparameters(settings, customers),
+        n_items=federation.items,
+        dp=settings.dp,
+        epsilon=settings.epsilon,
+        delta=settings.delta or default_delta(customers),
+        shops=len(federation.shops),
+        customers=customers,
+    )
+
+
+def simulated_shops(
+    settings: SimulationSettings, federation: Federation, plan: Plan, seed: int
+) -> list[LocalShop]:
+    """One client a shop, with ledgers in memory and repeatable randomness."""
+    ceiling = settings.budget.ceiling or settings.epsilon or math.inf
+    return [
+        LocalShop(
+            name=shop.name,
+            histories=shop.train,
+            ledger=Ledger(Budget(ceiling, plan.delta)),
+            customers=declared(len(shop.train)),
+            allowed=("local", "central", "none"),
+            noise=Source(seed, ("noise", position)),
+            coins=Source(seed, ("coins", position)),
+            performance=PerformanceSettings(settings.execution.chunk),
+        )
+        for position, shop in enumerate(federation.shops)
+    ]
+
+
+def _hyperparameters(settings: SimulationSettings, customers: int) -> dict[str, Setting]:
+    chosen = recommended_settings(settings.method, settings.epsilon, customers)
+    if settings.rounds is not None:
+        chosen = {**chosen, **rounds_setting(settings.method, settings.rounds)}
+    return {**chosen, **settings.hyperparameters}
+
+
+def _privacy(settings: SimulationSettings, federation: Federation, plan: Plan) -> dict[str, Any]:
+    overlap = settings.privacy.max_overlap or federation.max_overlap
+    if overlap < federation.max_overlap:
+        raise UsageError(
+            f"--set privacy.max_overlap={overlap}: somebody is a customer of {federation.max_overlap} shops; "
+            f"declare at least that"
+        )
+    event = plan.event()
+    shared = with_overlap(event, overlap, summed=plan.dp == "central")
+    return {
+        "unit": "user",
+        "epsilon": settings.epsilon,
+        "delta": plan.delta,
+        "epsilon_spent": _finite(epsilon(event, plan.delta)),
+        "epsilon_spent_max_overlap": _finite(epsilon(shared, plan.delta)),
+        "max_overlap": overlap,
+        "accountant": ACCOUNTANT,
+        "cross_check": _finite(cross_check(event, plan.delta)),
+        "not_covered": [*federation.not_covered, *NOT_COVERED],
+    }
+
+
+def _peak_memory() -> float:
+    """Peak resident memory of this process in MB, where the system tells; else the present one."""
+    memory = psutil.Process().memory_info()
+    try:
+        import resource
+    except ImportError:
+        return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

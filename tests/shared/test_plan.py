@@ -1,0 +1,227 @@
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hansa.dp.accounting import epsilon
+from hansa.errors import UsageError
+from hansa.plan import DP_MODELS, METHODS, Plan, build_method, declared, default_delta, make_plan, parse_plan
+
+
+def made(**changed):
+    return make_plan(
+        **{
+            "run": "r",
+            "method": "dpsgd",
+            "settings": {"gradient_rounds": 3},
+            "n_items": 20,
+            "dp": "central",
+            "epsilon": 1.0,
+            "delta": 1e-5,
+            "shops": 3,
+            "customers": 100,
+            **changed,
+        }
+    )
+
+
+def as_json(**changed):
+    document = json.loads(
+        Plan(
+            run="r",
+            method="popularity",
+            settings={},
+            n_items=20,
+            dp="central",
+            noise_scale=1.0,
+            delta=1e-5,
+            shops=3,
+            customers=100,
+        ).model_dump_json()
+    )
+    return json.dumps({**document, **changed})
+
+
+@pytest.mark.parametrize(
+    ("method", "dp", "settings_"),
+    [
+        ("popularity", "central", {}),
+        ("popularity", "local", {"cap": 7}),
+        ("dpsgd", "central", {"gradient_rounds": 3, "rate": 0.5, "optimizer": "momentum"}),
+        ("dpsgd", "local", {"gradient_rounds": 1, "local_steps": 2, "sampling_rate": 0.25}),
+        ("dpsgd", "none", {"rate": 1}),
+    ],
+)
+def test_plans_survive_json(method, dp, settings_):
+    text = as_json(method=method, dp=dp, settings=settings_, noise_scale=0.1 + 0.2, delta=1e-7 / 3)
+    plan = parse_plan(text)
+    assert plan.settings == settings_
+    assert (plan.noise_scale, plan.delta) == (0.1 + 0.2, 1e-7 / 3)
+    back = parse_plan(plan.model_dump_json())
+    assert back == plan
+    assert back.releases == plan.releases
+    assert back.steps == plan.steps
+    assert back.learner == plan.learner
+
+
+@pytest.mark.parametrize(
+    ("method", "dp", "target", "settings_"),
+    [
+        ("popularity", "central", 0.1, {}),
+        ("dpsgd", "central", 1.0, {"gradient_rounds": 3}),
+        ("dpsgd", "local", 4.0, {"gradient_rounds": 2, "local_steps": 3}),
+    ],
+)
+def test_calibration_meets_epsilon(method, dp, target, settings_):
+    plan = made(method=method, dp=dp, epsilon=target, settings=settings_)
+    assert 0.998 * target < epsilon(plan.event(), 1e-5) <= target
+
+
+def test_without_privacy_there_is_no_noise_and_no_epsilon():
+    plan = made(dp="none", epsilon=None)
+    assert plan.noise_scale == 0.0
+    assert epsilon(plan.event(), 1e-5) == float("inf")
+
+
+def test_noise_of_all_releases_scales_together():
+    plan = made()
+    relative = plan.learner.releases()
+    assert len(plan.releases) == 4
+    for release, unit in zip(plan.releases, relative, strict=True):
+        assert release.noise_multiplier == pytest.approx(plan.noise_scale * unit.noise_multiplier)
+        assert release.noise_multiplier > 0
+
+
+def test_a_copy_with_other_noise_has_other_releases_if_the_first_were_not_read():
+    plan = made()
+    assert plan.model_copy(update={"noise_scale": 9.0}).releases != plan.releases
+
+
+def test_every_local_step_is_an_event():
+    plan = made(dp="local", settings={"gradient_rounds": 2, "local_steps": 3})
+    assert len(plan.steps) == 1 + 2 * 3
+    assert [release.steps for release in plan.releases] == [1, 3, 3]
+    costs = [epsilon(plan.event(rounds), 1e-5) for rounds in (1, 2, 3)]
+    assert costs == sorted(costs)
+    assert costs[2] == epsilon(plan.event(), 1e-5)
+    assert len(plan.event(2).events) == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"epsilon": 0.0}, "--epsilon 0"),
+        ({"epsilon": -1.0}, "--epsilon -1"),
+        ({"epsilon": float("nan")}, "--epsilon nan"),
+        ({"epsilon": float("inf")}, "--epsilon inf"),
+        ({"epsilon": None}, "--dp none for no privacy"),
+        ({"epsilon": 1e-9, "delta": 1e-12}, "--epsilon 1e-09: no noise reaches"),
+        ({"delta": 0.0}, "--delta 0: use a value between 0 and 1"),
+        ({"delta": 1.0}, "--delta 1: use"),
+        ({"delta": -0.5}, "--delta -0.5"),
+        ({"dp": "laplace"}, "dp: unknown value 'laplace'; use one of: central, local, none"),
+        ({"method": "svd"}, "method: unknown value 'svd'; use one of: popularity, dpsgd"),
+        ({"settings": {"speed": 1}}, "method.speed of dpsgd: unknown value 'speed'; use one of: cand"),
+        ({"settings": {"n_items": 1}}, "method.n_items of dpsgd"),
+        ({"settings": {"name": "x"}}, "method.name of dpsgd"),
+        ({"settings": {"rate": "fast"}}, "method.rate='fast': give a value of type float"),
+        ({"settings": {"dimensions": 1.5}}, "method.dimensions=1.5: give a value of type int"),
+        ({"settings": {"optimizer": 3}}, "method.optimizer=3: give a value of type str"),
+        ({"settings": {"dimensions": 0}}, "method settings of dpsgd: dimensions must be at least 1"),
+        ({"settings": {"local_steps": 2}}, "method.local_steps: central takes one step a round"),
+    ],
+)
+def test_bad_plans_are_said_in_one_line(changed, said):
+    with pytest.raises(UsageError) as error:
+        made(**changed)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_booleans_are_no_numbers():
+    with pytest.raises(UsageError, match="method.cap=True: give a value of type int"):
+        build_method("popularity", 5, {"cap": True})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "null",
+        "[" * 10_000,
+        as_json(extra=1),
+        as_json(version=2),
+        as_json(version=0),
+        as_json(run=""),
+        as_json(run="x" * 129),
+        as_json(method="svd"),
+        as_json(method=None),
+        as_json(settings={"cap": 0}),
+        as_json(settings={"cap": "x"}),
+        as_json(settings={"cap": [1]}),
+        as_json(settings={"other": 1}),
+        as_json(n_items=0),
+        as_json(n_items=10**9),
+        as_json(n_items=2.5),
+        as_json(dp="distributed"),
+        as_json(noise_scale=-1.0),
+        as_json(noise_scale=float("nan")),
+        as_json(noise_scale=float("inf")),
+        as_json(delta=0.0),
+        as_json(delta=1.0),
+        as_json(delta=float("nan")),
+        as_json(shops=0),
+        as_json(customers=-1),
+        as_json(method="dpsgd", settings={"gradient_rounds": 10**12}),
+        as_json(method="dpsgd", settings={"gradient_rounds": 10**5, "local_steps": 10**5}),
+        as_json(method="dpsgd", settings={"sampling_rate": 0.0}),
+        as_json(method="dpsgd", settings={"sampling_rate": float("nan")}),
+        as_json(method="dpsgd", settings={"local_steps": 2}),
+    ],
+)
+def test_hostile_plans_are_refused(text):
+    with pytest.raises(UsageError) as error:
+        parse_plan(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scale", [0.0, 5e-324, 1e-200, 1e-9, 1e-3])
+@pytest.mark.parametrize("method", METHODS)
+def test_plans_with_hardly_any_noise_are_measured_at_once(scale, method):
+    started = time.perf_counter()
+    plan = parse_plan(as_json(method=method, noise_scale=scale))
+    assert epsilon(plan.event(), plan.delta) > 1000
+    assert time.perf_counter() - started < 5
+
+
+def test_dp_models_and_methods_are_the_promised_ones():
+    assert set(DP_MODELS) == {"central", "local", "none"}
+    assert {"popularity", "dpsgd"} <= set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("customers", "expected"), [(1, 1e-5), (30_000, 1e-5), (100_000, 10**-5.5), (10**9, 10**-9.9)]
+)
+def test_default_delta(customers, expected):
+    assert default_delta(customers) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=300)
+@given(customers=st.integers(0, 10**12))
+def test_declared_is_a_round_bound_above(customers):
+    figure = declared(customers)
+    assert customers <= figure <= max(1, 1.67 * customers) or customers <= 1
+    assert declared(figure) == figure
+    assert str(figure).rstrip("0") in ("1", "2", "3", "5", "7", "15")
+    assert declared(customers + 1) >= figure
+
+
+@pytest.mark.parametrize(
+    ("customers", "figure"),
+    [(0, 1), (1, 1), (11, 15), (16, 20), (71, 100), (100, 100), (101, 150), (6040, 7000)],
+)
+def test_declared_by_example(customers, figure):
+    assert declared(customers) == figure

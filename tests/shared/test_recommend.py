@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from hansa.metrics import Scores, evaluate
+from hansa.models.own import fit_own
+from hansa.recommend import WEIGHTS, Blend, blend_scores, choose_weight, fit_blend, top_k, trial_values
+from hansa.rng import seeded_generator
+from hansa.schema import Histories
+
+
+def tastes(n: int, n_items: int = 90, seed: int = 0) -> Histories:
+    rng = seeded_generator(seed, "test")
+    taste = np.arange(n)[:, None] % 3 == np.arange(n_items) % 3
+    users, items = np.nonzero(rng.random((n, n_items)) < np.where(taste, 0.3, 0.03))
+    order = rng.permutation(len(users))
+    return Histories.from_pairs(users[order], items[order], n, n_items)
+
+
+def oracle(histories: Histories) -> Scores:
+    """Knows the tastes exactly."""
+    votes = np.zeros((len(histories), 3), dtype=np.float32)
+    np.add.at(votes, (histories.rows_index, histories.items % 3), 1)
+    rng = seeded_generator(9, "test")
+    return votes[:, np.arange(histories.n_items) % 3] + rng.random(histories.n_items, dtype=np.float32) * 0.01
+
+
+def noise(histories: Histories) -> Scores:
+    rng = seeded_generator(8, "test")
+    return rng.normal(size=(len(histories), histories.n_items)).astype(np.float32)
+
+
+def test_a_useful_shared_model_is_used_and_helps() -> None:
+    train, future = tastes(40), tastes(40, seed=1)
+    own = fit_own(train)
+    blend = fit_blend(oracle, own)
+    assert blend.weight >= 0.2
+    gains = (
+        evaluate(blend.score, train, future)["ndcg@10"] - evaluate(own.model.score, train, future)["ndcg@10"]
+    )
+    assert np.nanmean(gains) > 0
+
+
+def test_a_useless_shared_model_is_left() -> None:
+    weights = [fit_blend(noise, fit_own(tastes(40, seed=seed))).weight for seed in range(6)]
+    assert np.mean(weights) <= 0.1
+
+
+def test_weight_zero_serves_the_own_model_exactly() -> None:
+    own = fit_own(tastes(20)).model.score
+    served = Blend(0.0, noise, own).score(tastes(20))
+    np.testing.assert_array_equal(served, own(tastes(20)))
+
+
+def test_blend_is_the_z_scored_sum() -> None:
+    own = np.array([[0, 2, 4]], dtype=np.float32)
+    shared = np.array([[30, 20, 10]], dtype=np.float32)
+    z = np.sqrt(1.5)
+    np.testing.assert_allclose(blend_scores(own, shared, 0.25)[0], [-0.5 * z, 0, 0.5 * z], atol=1e-6)
+    np.testing.assert_allclose(blend_scores(own, shared, 1.0)[0], [z, 0, -z], atol=1e-6)
+
+
+def test_items_outside_the_shared_vocabulary_keep_their_own_place() -> None:
+    own = np.array([[10, 9, 2, 1, 0]], dtype=np.float32)
+    shared = np.array([[1, 2, np.nan, np.nan, np.nan]], dtype=np.float32)
+    order = np.argsort(-blend_scores(own, shared, 1.0)[0]).tolist()
+    assert order == [1, 0, 2, 3, 4]  # reordered among the head items, which stay above the tail
+    nothing = np.full_like(own, np.nan)
+    np.testing.assert_allclose(blend_scores(own, nothing, 1.0), blend_scores(own, own, 0.0))
+
+
+def values(gain_at: dict[float, float], n: int, spread: float = 0.0) -> np.ndarray:
+    rng = seeded_generator(5, "test")
+    base = 0.1 + 0.05 * rng.random(n)
+    return np.stack([base + gain_at.get(w, 0.0) + w * spread * rng.normal(size=n) for w in WEIGHTS])
+
+
+def test_large_shops_take_the_best_weight() -> None:
+    assert choose_weight(values({0.8: 0.02, 0.7: 0.01}, n=2000)) == 0.8
+
+
+def test_small_shops_are_drawn_to_the_prior() -> None:
+    gains = {w: 0.03 if w == 0.3 else 0.031 if w == 1.0 else 0.0 for w in WEIGHTS}
+    assert choose_weight(values(gains, n=10)) == 0.3
+    assert choose_weight(values(gains, n=5000)) == 1.0
+
+
+def test_without_a_convincing_gain_the_own_model_is_served() -> None:
+    assert choose_weight(values(dict.fromkeys(WEIGHTS[1:], -0.01), n=100)) == 0.0
+    assert choose_weight(values({}, n=100)) == 0.0
+    assert choose_weight(values({0.5: 0.5}, n=1)) == 0.0
+    assert choose_weight(np.full((len(WEIGHTS), 30), np.nan)) == 0.0
+
+
+def test_trial_values_use_the_trial_and_the_kept_history_only() -> None:
+    own = fit_own(tastes(30))
+    asked: list[int] = []
+
+    def spy(histories: Histories) -> Scores:
+        asked.append(len(histories.items))
+        return oracle(histories)
+
+    found = trial_values(spy, own)
+    assert sum(asked) == len(own.split.kept.items)
+    expected = evaluate(own.trial.score, own.split.kept, own.split.held)["ndcg@10"]
+    np.testing.assert_allclose(found[0], expected)
+    assert found.shape == (len(WEIGHTS), 30)
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_lists_hold_unseen_items_in_order_of_score(k: int) -> None:
+    histories = tastes(5)
+    scores = noise(histories)
+    listed = top_k(scores, histories, k)
+    assert listed.shape == (5, k)
+    for u in range(5):
+        assert not set(listed[u]) & set(histories.row(u))
+        assert (np.diff(scores[u, listed[u]]) <= 0).all()
