@@ -10,7 +10,8 @@ import typer
 
 def simulate(
     scenario: Annotated[
-        str | None, typer.Argument(help="journey, ml-100k, ml-1m, xmarket or games. Default: journey.")
+        str | None,
+        typer.Argument(help="journey, ml-100k, ml-1m, xmarket, games or synthetic. Default: journey."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A folder in the data contract, instead of a scenario.")
@@ -54,8 +55,9 @@ def simulate(
 ) -> None:
     """Simulate a federation of shops on this machine and compare it with each shop training alone.
 
-    The default scenario needs the extra "demo"; the others find their folders in HANSA_DATA. Settings for
-    --set: data.min_rating, data.vocabulary, data.dealing, data.alpha, scenario.overlap, budget.ceiling,
+    The default scenario needs the extra "demo"; synthetic is generated, see docs/synthetic.md for its
+    scenario.* settings; the others find their folders in HANSA_DATA. Other settings for --set:
+    data.min_rating, data.vocabulary, data.dealing, data.alpha, scenario.overlap, budget.ceiling,
     privacy.customers, privacy.max_overlap, engine.chunk, engine.round_timeout, engine.actors, engine.cpus,
     evaluation.customers, and method.NAME for the method's hyperparameters.
 

@@ -93,7 +93,7 @@ class InProcessGrid(Grid):
         waiting: deque[tuple[Message, Future[Message] | None]] = deque()
         for message in messages:
             waiting.append((message, self._submit(message)))
-            if len(waiting) > self.workers:
+            if len(waiting) >= self.workers:  # none waits for a thread that a late one may hold
                 yield self._reply(*waiting.popleft(), timeout)
         while waiting:
             yield self._reply(*waiting.popleft(), timeout)

@@ -163,12 +163,8 @@ def _flower(
         return process
 
     try:
-        address = ["--host", "127.0.0.1", "--port", str(port)]
-        superlink = start(
-            "flower-superlink",
-            *("--insecure", "--simulation", "--disable-runtime-dependency-installation"),
-            *address,
-        )
+        kind = ["--insecure", "--simulation", "--disable-runtime-dependency-installation"]
+        superlink = start("flower-superlink", *kind, "--host", "127.0.0.1", "--port", str(port))
         _await_superlink(superlink, port, folder)
         wishes = " ".join(f"{key}={value}" for key, value in federation.items())
         yield start("flwr", "run", str(app), "hansa", "--stream", "--federation-config", wishes)

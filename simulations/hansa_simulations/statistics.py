@@ -157,7 +157,7 @@ def markdown(columns: dict[str, dict[str, float]]) -> str:
 def _shown(value: float) -> str:
     if value == int(value) and value != 0:
         return f"{int(value):,}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{round(value, 3) + 0.0:.3f}"  # never -0.000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

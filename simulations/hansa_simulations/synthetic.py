@@ -112,6 +112,7 @@ class Population:
         self._ends = ends / ends[-1]
         firsts = np.arange(p.groups + 1, dtype=np.int64) * n // p.groups
         self._borders = np.concatenate(([0.0], self._ends))[firsts]
+        self._widths = np.diff(self._borders)
         self._item_at = rng.permutation(n).astype(np.int32)  # the catalogue's order tells nothing
         self._peaks = rng.random(n)
         group = np.repeat(np.arange(p.groups), np.diff(firsts))
@@ -156,16 +157,17 @@ class Population:
         p = self.parameters
         rng = seeded_generator(self.seed, "synthetic", "tastes")
         self._places = np.empty((self.people, p.interests))
-        shares = np.diff(self._borders)
         by_home = np.argsort(self._home, kind="stable")
         ends = np.cumsum(np.bincount(self._home, minlength=p.shops))
         for low, high in pairwise([0, *ends.tolist()]):
-            local = _balding_nichols(shares, p.heterogeneity, rng)
+            local = _balding_nichols(self._widths, p.heterogeneity, rng)
             group = np.searchsorted(
                 np.cumsum(local)[:-1], rng.random((high - low, p.interests)), side="right"
             )
             within = rng.random((high - low, p.interests))
-            self._places[by_home[low:high]] = np.minimum(self._borders[group] + within * shares[group], LAST)
+            self._places[by_home[low:high]] = np.minimum(
+                self._borders[group] + within * self._widths[group], LAST
+            )
 
     @property
     def catalogue(self) -> pl.DataFrame:
@@ -223,7 +225,7 @@ class Population:
         own = np.flatnonzero(rng.random(len(rows)) < p.taste)
         place = places[rows[own], rng.integers(p.interests, size=len(own))]
         group = np.searchsorted(self._borders[1:-1], place, side="right")
-        low, width = self._borders[group], np.diff(self._borders)[group]
+        low, width = self._borders[group], self._widths[group]
         # Wrapped around within the group, so that every point of it is equally likely over all customers.
         points[own] = low + (place - low + (points[own] - 0.5) * p.breadth * width) % width
         return np.minimum(points, LAST)

@@ -43,7 +43,7 @@ class SyntheticParameters(BaseModel):
     shops: int = Field(default=50, ge=1)
     interactions: float = Field(default=20.0, ge=MIN_INTERACTIONS, le=10_000)
     spread: float = Field(default=1.0, ge=0, le=2)
-    zipf: float = Field(default=1.2, ge=0, le=3)
+    zipf: float = Field(default=1.1, ge=0, le=3)
     head: float = Field(default=0.02, ge=0, le=1)
     groups: int = Field(default=20, ge=1, le=10_000)
     taste: float = Field(default=0.7, ge=0, le=1)

@@ -141,7 +141,7 @@ def test_bad_plans_are_said_in_one_line(changed, said):
 
 
 def test_booleans_are_no_numbers():
-    with pytest.raises(UsageError, match="method.cap=True: give a value of type int"):
+    with pytest.raises(UsageError, match=r"method\.cap=True: give a value of type int"):
         build_method("popularity", 5, {"cap": True})
 
 

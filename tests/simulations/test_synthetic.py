@@ -332,7 +332,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
 def test_time_and_memory_stay_small():
-    """100,000 customers with 2 million interactions: 1.3 s and 60 MB above the imports when measured."""
+    """100,000 customers with 2 million interactions: 3 s and 50 MB above the imports when measured."""
     script = (
         "import resource\n"
         "from hansa_simulations.federation import DataSettings, load_federation\n"

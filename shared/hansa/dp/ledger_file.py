@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,10 +46,9 @@ class LedgerFile(Ledger):
             for run, entry in self.reservations.items()
         }
         draft = self.path.with_suffix(".draft")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(book, file)
-            file.flush()
-            os.fsync(file.fileno())
+        draft.write_text(
+            json.dumps(book), encoding="utf-8"
+        )  # not synced: it outlives processes, not the machine
         draft.replace(self.path)
 
     def _load(self) -> None:

@@ -35,14 +35,12 @@ class OwnModel:
         counts: Customers who had each item, float32 [items].
         popularity_weight: w in [0, 1].
         regularisation: lambda of the EASE.
-        fitted_on: The training rows.
     """
 
     personal: Ease | Ials | None
     counts: Scores
     popularity_weight: float
     regularisation: float
-    fitted_on: Histories
 
     @property
     def kind(self) -> str:
@@ -73,9 +71,8 @@ class OwnModel:
         return fit_own(histories, rng).model
 
     def refit(self, histories: Histories) -> OwnModel:
-        """The same settings fitted on more rows or interactions; lambda grows with the data's size."""
-        share = default_regularisation(histories) / default_regularisation(self.fitted_on)
-        return _fit(histories, self.regularisation * share, self.popularity_weight)
+        """The same settings fitted on other rows or more interactions."""
+        return _fit(histories, self.regularisation, self.popularity_weight)
 
 
 @dataclass(frozen=True)
@@ -152,4 +149,4 @@ def _fit(data: Histories | EaseProblem, regularisation: float, weight: float) ->
     personal: Ease | Ials | None = None
     if weight < 1:
         personal = problem.solve(regularisation) if problem.feasible else Ials.fit(histories)
-    return OwnModel(personal, counts, weight, regularisation, histories)
+    return OwnModel(personal, counts, weight, regularisation)

@@ -58,7 +58,7 @@ def _where(histories: Histories, mask: np.typing.NDArray[np.bool_]) -> Histories
     return Histories(offsets, histories.items[mask], histories.n_items)
 
 
-def convincing(challenger: Values, champion: Values, errors: float = 1.0) -> bool:
+def convincing(challenger: Values, champion: Values, errors: float | None = None) -> bool:
     """Whether a paired mean gain exceeds ``errors`` of its standard errors.
 
     A setting is left for another only then, so that small shops stay near the public default
@@ -67,13 +67,16 @@ def convincing(challenger: Values, champion: Values, errors: float = 1.0) -> boo
     Args:
         challenger: [customers] values of a metric; NaN is left out.
         champion: [customers] values of the setting in place.
-        errors: How many standard errors are asked for.
+        errors: How many standard errors are asked for; None takes min(2, 20 / sqrt(n)), as a
+            prior belief of fixed strength in the default would.
     """
     gain = challenger - champion
     gain = gain[~np.isnan(gain)]
-    if len(gain) < 2:
+    n = len(gain)
+    if n < 2:
         return False
-    return bool(gain.mean() > errors * gain.std(ddof=1) / np.sqrt(len(gain)))
+    asked = min(2.0, 20 / np.sqrt(n)) if errors is None else errors
+    return bool(gain.mean() > asked * gain.std(ddof=1) / np.sqrt(n))
 
 
 def climb(

@@ -1,4 +1,5 @@
 from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch

@@ -82,7 +82,7 @@ def test_taste_is_learnt_beyond_popularity() -> None:
     model = OwnModel.fit(split.kept)
     assert model.kind == "ease"
     hits = np.nanmean(evaluate(model.score, split.kept, split.held)["hr@10"])
-    popular = OwnModel(None, model.counts, 1.0, 1.0, split.kept)
+    popular = OwnModel(None, model.counts, 1.0, 1.0)
     assert hits > np.nanmean(evaluate(popular.score, split.kept, split.held)["hr@10"]) + 0.2
 
 
@@ -112,7 +112,7 @@ def test_trial_has_not_seen_the_held_back_interactions() -> None:
     assert fitted.trial.counts.sum() == len(fitted.split.kept.items)
     assert fitted.model.counts.sum() == len(histories.items)
     assert fitted.model.popularity_weight == fitted.trial.popularity_weight
-    assert fitted.model.regularisation > fitted.trial.regularisation  # grows with the data
+    assert fitted.model.regularisation == fitted.trial.regularisation
 
 
 def test_a_seed_repeats_the_model() -> None:
