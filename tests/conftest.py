@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Small matrices: threads inside each of them would only wait for each other.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,10 +13,15 @@ from hansa.dp.accounting import DpEvent, calibrate, compose
 from hansa.dp.private_sum import DpModel, Release
 from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
+from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.factorization import Factorization
 from hansa.models.popularity import Popularity
 
-METHODS: dict[str, type[Method]] = {"popularity": Popularity, "dpsgd": Factorization}
+METHODS: dict[str, type[Method]] = {
+    "popularity": Popularity,
+    "dpsgd": Factorization,
+    "cooccurrence": Cooccurrence,
+}
 DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
 Setting = float | int | str
 
@@ -62,7 +67,11 @@ class Plan(BaseModel):
             for release in self.learner.releases()
         ]
 
-    @property
+    def with_noise(self, scale: float) -> Plan:
+        """The same plan with another ``noise_scale``; a copy would keep cached releases."""
+        return Plan(**{**self.model_dump(), "noise_scale": scale})
+
+    @cached_property
     def steps(self) -> tuple[DpEvent, ...]:
         """Every private sum that a shop takes, in order."""
         return tuple(release.event for release in self.releases for _ in range(release.steps))
@@ -145,15 +154,14 @@ def make_plan(
     if dp == "none" or epsilon is None:
         return plan
 
-    def scaled(scale: float) -> DpEvent:
-        return plan.model_copy(update={"noise_scale": scale}).event()
-
     try:
-        return plan.model_copy(update={"noise_scale": calibrate(scaled, epsilon, delta)})
+        scale = calibrate(lambda scale: plan.with_noise(scale).event(), epsilon, delta)
+        return plan.with_noise(scale)
     except ValueError as error:
         raise UsageError(f"--epsilon {epsilon:g}: {error}; use a larger epsilon") from error
 
 
+@lru_cache(maxsize=4)  # a process that simulates thousands of shops gets the same plan for each of them
 def parse_plan(text: str) -> Plan:
     """Read a plan that somebody sent.
 
@@ -178,9 +186,15 @@ def _one_door(plan: Plan) -> Plan:
 def recommended_settings(method: str, epsilon: float | None, customers: int) -> dict[str, Setting]:
     """Hyperparameters for a budget, from public figures alone.
 
-    Without noise more dimensions and a stricter training pay; with noise fewer, larger steps do. They
-    were chosen on slices of the training data of ml-1m and ml-100k.
+    ``dpsgd``: without noise more dimensions and a stricter training pay; with noise fewer do.
+    ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
+    the best sellers, so the vocabulary grows with the root of customers x epsilon. The constants were chosen
+    on slices of the training data of ml-1m and games.
     """
+    if method == "cooccurrence":
+        if epsilon is None:
+            return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
+        return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
     if method == "dpsgd" and epsilon is None:
         return {
             "dimensions": 64,
@@ -205,8 +219,9 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
                 f"--rounds {rounds}: dpsgd needs at least 2, one for counts and one for a gradient"
             )
         return {"gradient_rounds": rounds - 1}
-    if rounds != 1:
-        raise UsageError(f"--rounds {rounds}: {method} takes 1 round; leave the option out")
+    needed = 2 if method == "cooccurrence" else 1
+    if rounds != needed:
+        raise UsageError(f"--rounds {rounds}: {method} takes {needed}; leave the option out")
     return {}
 
 

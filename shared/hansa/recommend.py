@@ -13,17 +13,15 @@ import numpy as np
 from hansa.metrics import Scorer, Scores, Values, evaluate_scores, top_k
 from hansa.models.mixture import mix, standardise
 from hansa.models.own import FittedOwn
-from hansa.models.tuning import convincing
 from hansa.schema import Histories
 
 __all__ = ["WEIGHTS", "Blend", "blend_scores", "choose_weight", "fit_blend", "top_k", "trial_values"]
 
 WEIGHTS = tuple(step / 10 for step in range(11))
-PRIOR_WEIGHT = 0.2
-"""The public weight that tiny shops are drawn to: below most good weights, for a shop's few
-held-back interactions flatter the shared model, which may have been trained on them."""
-PRIOR_CUSTOMERS = 40
-"""The size of shop at which that pull has fallen to half."""
+PRIOR_WEIGHT = 0.5
+"""The public weight that shops start from: both models count alike until the shop's own data says more."""
+PRIOR_CUSTOMERS = 20
+"""How many customers' evidence that start is worth."""
 CHUNK_CELLS = 1 << 22
 
 
@@ -98,21 +96,17 @@ def trial_values(shared: Scorer, own: FittedOwn) -> Values:
 def choose_weight(values: Values) -> float:
     """The weight to serve, given a metric at each weight for each customer.
 
-    The largest mean, less two handicaps that vanish as the shop grows: one standard error of the
-    paired difference from the prior weight, and the mean itself times (w - prior)^2 / (1 +
-    (n / 40)^2). Then 0 unless the gain over the own model is at least its standard error.
+    The largest mean, less the best mean times (w - prior)^2 ``PRIOR_CUSTOMERS`` / n: a few customers
+    cannot tell weights apart, so a small shop stays near the prior, and a large one, own model or
+    league's alone included, goes where its data points. Without any gain the own model is served.
 
     Args:
         values: float64 [weights, customers] in the order of ``WEIGHTS``; NaN is left out.
     """
     known = values[:, ~np.isnan(values).any(axis=0)]
-    n = known.shape[1]
-    if n < 2:
+    if not known.size:
         return 0.0
-    weights = np.asarray(WEIGHTS)
     means = known.mean(axis=1)
-    paired = known - known[int(np.argmin(np.abs(weights - PRIOR_WEIGHT)))]
-    error = paired.std(axis=1, ddof=1) / np.sqrt(n)
-    pull = means.max() * (weights - PRIOR_WEIGHT) ** 2 / (1 + (n / PRIOR_CUSTOMERS) ** 2)
-    best = int(np.argmax(means - error - pull))
-    return WEIGHTS[best] if convincing(known[best], known[0], errors=1.0) else 0.0
+    pull = (np.asarray(WEIGHTS) - PRIOR_WEIGHT) ** 2 * PRIOR_CUSTOMERS / known.shape[1]
+    best = int(np.argmax(means - means.max() * pull))
+    return WEIGHTS[best] if means[best] > means[0] else 0.0

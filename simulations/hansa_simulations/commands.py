@@ -20,7 +20,9 @@ def simulate(
         int | None,
         typer.Option(help="Deal the customers to this many shops, where the data has not as many."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="popularity or dpsgd. Default: dpsgd.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="popularity, dpsgd or cooccurrence. Default: cooccurrence.")
+    ] = None,
     dp: Annotated[str | None, typer.Option(help="central, local or none. Default: central.")] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Budget of one customer of one shop. Default: 4.")

@@ -91,7 +91,7 @@ class SimulationSettings(_Section):
     scenario: str = "journey"
     folder: Path | None = None
     shops: int | None = Field(default=None, gt=0)
-    method: str = "dpsgd"
+    method: str = "cooccurrence"
     dp: Literal["central", "local", "none"] = "central"
     epsilon: float | None = Field(default=4.0, gt=0, allow_inf_nan=False)
     delta: float | None = Field(default=None, gt=0, lt=1)

@@ -84,11 +84,16 @@ def test_small_shops_are_drawn_to_the_prior() -> None:
     assert choose_weight(values(gains, n=5000)) == 1.0
 
 
-def test_without_a_convincing_gain_the_own_model_is_served() -> None:
+def test_without_any_gain_the_own_model_is_served() -> None:
     assert choose_weight(values(dict.fromkeys(WEIGHTS[1:], -0.01), n=100)) == 0.0
     assert choose_weight(values({}, n=100)) == 0.0
-    assert choose_weight(values({0.5: 0.5}, n=1)) == 0.0
     assert choose_weight(np.full((len(WEIGHTS), 30), np.nan)) == 0.0
+
+
+def test_a_small_shop_stays_near_the_prior_and_a_large_one_follows_its_data() -> None:
+    gains = {1.0: 0.01}
+    assert choose_weight(values({0.5: 0.005, **gains}, n=10)) == 0.5
+    assert choose_weight(values({0.5: 0.005, **gains}, n=5000)) == 1.0
 
 
 def test_trial_values_use_the_trial_and_the_kept_history_only() -> None:

@@ -22,6 +22,7 @@ from hansa.schema import Histories
 
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 GAP_FILLING = 0.35
+"""Start of lambda where random interactions are held back, relative to the newest."""
 JUDGES = 2_000
 """At most about this many customers judge a setting; their number bounds the cost of tuning."""
 

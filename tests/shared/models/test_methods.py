@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from hansa.dp.clipping import OuterContributions, clipped_sum
 from hansa.dp.ledger import Budget, Ledger
+from hansa.dp.pairs import packed_rows
 from hansa.models.base import NoisySum
+from hansa.models.cooccurrence import PAIRS, Cooccurrence
 from hansa.models.factorization import Factorization
 from hansa.models.popularity import Popularity
 from hansa.plan import METHODS as NAMED
@@ -31,6 +33,9 @@ METHODS = [
     Factorization(**SMALL, cap=4, given_share=0.5, candidates=5),
     Factorization(**SMALL, given_share=1.0, candidates=11),
     Factorization(**SMALL, given_share=0.5, candidates=1),
+    Cooccurrence(N_ITEMS),
+    Cooccurrence(N_ITEMS, vocabulary=5, rank=3),
+    Cooccurrence(N_ITEMS, vocabulary=7, cap=3),
 ]
 
 
@@ -265,12 +270,12 @@ def test_shapes_are_the_declared_ones(method):
     assert all(table.dtype == np.float32 and np.isfinite(table).all() for table in state.values())
     memory = {}
     for round_, release in rounds(method):
-        assert release.rows == N_ITEMS
+        assert release.rows == (packed_rows(method.size) if release.name == PAIRS else N_ITEMS)
         assert release.noise_multiplier >= 0
         assert release.bound > 0
         total = seeded_generator(round_).standard_normal((release.rows, release.width)).astype(np.float32)
         before = {name: table.copy() for name, table in state.items()}
-        after = method.update(round_, release, state, NoisySum(total, 1.0, 10.0), memory)
+        after = method.update(round_, release, state, NoisySum(total, 0.1, 10.0), memory)
         assert {name: table.shape for name, table in after.items()} == shapes
         assert all(table.dtype == np.float32 and np.isfinite(table).all() for table in after.values())
         assert all((state[name] == before[name]).all() for name in state)
@@ -287,7 +292,9 @@ def test_scores_depend_on_ones_own_row_only(method, rows):
     together = method.score(state, pack(rows))
     assert together.shape == (len(rows), N_ITEMS)
     assert together.dtype == np.float32
-    assert np.isfinite(together).all()
+    outside = np.isnan(together).all(axis=0)  # an item outside the vocabulary has no score for anybody
+    assert np.isfinite(together[:, ~outside]).all()
+    assert outside.sum() == N_ITEMS - getattr(method, "size", N_ITEMS)
     for position, row in enumerate(rows):
         np.testing.assert_allclose(
             together[position], method.score(state, pack([row]))[0], atol=1e-4, rtol=1e-4

@@ -1,0 +1,142 @@
+"""``cooccurrence``: what is bought together, released once, denoised, and solved as an EASE.
+
+Two private sums: counts, which choose the vocabulary, and the customers' normalised co-occurrence over it.
+The noisy matrix is denoised by its spectrum, and the ridge solution of EASE (Steck 2019, arXiv 1905.03375)
+on it is kept in the form of item embeddings, which shops apply to each customer's own history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hansa.dp.clipping import Contributions
+from hansa.dp.pairs import PairContributions, packed_rows, unpack
+from hansa.dp.private_sum import Release, Table
+from hansa.metrics import Scores
+from hansa.models.base import Method, NoisySum, State
+from hansa.models.mixture import mix, standardise
+from hansa.models.optimizers import Memory
+from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.rng import Generator
+from hansa.schema import Histories
+
+PAIRS = "pairs"
+EMBEDDINGS = "embeddings"
+FLOOR = "floor"
+
+
+@dataclass(frozen=True)
+class Cooccurrence(Method):
+    """One-shot co-occurrence over the best sellers by a noisy count.
+
+    State: ``counts`` float32 [n_items, 1]; ``floor`` float32 [1, 1], the count that noise can fake;
+    ``embeddings`` float32 [n_items, rank], zero outside the vocabulary.
+
+    Attributes:
+        n_items: Size of the catalogue.
+        vocabulary: Items in the co-occurrence; at most the catalogue.
+        count_share: Share of the budget (of 1 / sigma^2) that the counts get.
+        cap: Most interactions of a customer that count, newest first.
+        threshold: Eigenvalues are lowered by this many times the spectral radius of the noise.
+        regularisation: lambda of the EASE, for a customer who weighs 1 in all.
+        popularity_weight: Share of the z-scored logarithm of the counts in the score.
+        rank: Most dimensions kept.
+    """
+
+    n_items: int
+    vocabulary: int = 300
+    count_share: float = 0.1
+    cap: int = 500
+    threshold: float = 0.8
+    regularisation: float = 50.0
+    popularity_weight: float = 0.1
+    rank: int = 1024
+    name: str = "cooccurrence"
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "cap", "rank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if not 0 < self.count_share < 1:
+            raise ValueError("count_share must lie between 0 and 1")
+        if not (self.regularisation > 0 and self.threshold >= 0):
+            raise ValueError("regularisation must be above 0, threshold at least 0")
+        if not 0 <= self.popularity_weight <= 1:
+            raise ValueError("popularity_weight must lie between 0 and 1")
+
+    @property
+    def size(self) -> int:
+        """Items in the vocabulary."""
+        return min(self.vocabulary, self.n_items)
+
+    def releases(self) -> list[Release]:
+        """Counts, then pairs, with noise such that the counts get their share of the budget."""
+        pairs = Release(PAIRS, packed_rows(self.size), 1, noise_multiplier=(1 - self.count_share) ** -0.5)
+        return [replace(counts_release(self.n_items), noise_multiplier=self.count_share**-0.5), pairs]
+
+    def initial_state(self, generator: Generator) -> State:
+        """Nothing is known."""
+        return {name: np.zeros(shape, dtype=np.float32) for name, shape in self.state_shapes().items()}
+
+    def state_shapes(self) -> dict[str, tuple[int, int]]:
+        """Counts, their floor of noise, and embeddings."""
+        return {
+            COUNTS: (self.n_items, 1),
+            FLOOR: (1, 1),
+            EMBEDDINGS: (self.n_items, min(self.rank, self.size)),
+        }
+
+    def contribution(
+        self, round_: int, release: Release, state: State, histories: Histories
+    ) -> Contributions:
+        """Counts, or each customer's co-occurrence over the vocabulary that the counts have chosen."""
+        if release.name == COUNTS:
+            return counts_contribution(histories, self.cap)
+        position = np.full(self.n_items, -1, dtype=np.int32)
+        chosen = self._chosen(state)
+        position[chosen] = np.arange(len(chosen), dtype=np.int32)
+        newest = histories.where(position[histories.items] >= 0).newest(self.cap)
+        return PairContributions(Histories(newest.offsets, position[newest.items], len(chosen)))
+
+    def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
+        """Keep the counts, or turn the noisy co-occurrence into embeddings.
+
+        With G = V diag(l) V^T after denoising and h = l / (l + lambda), EASE's weights are those of
+        H = V diag(h) V^T: B_ij = H_ij / (1 - H_jj) off the diagonal. The embeddings are V sqrt(h).
+        """
+        if release.name == COUNTS:
+            floor = np.full((1, 1), max(2 * sum_.noise_deviation, 0.5), dtype=np.float32)
+            return {**state, COUNTS: sum_.total, FLOOR: floor}
+        matrix = torch.from_numpy(unpack(sum_.total, self.size))
+        radius = float(np.sqrt(2 * self.size)) * sum_.noise_deviation
+        values, vectors = torch.linalg.eigh(matrix)
+        values = (values - self.threshold * radius).clamp(min=0)
+        shares = values / (values + self.regularisation)
+        rank = min(self.rank, self.size)
+        embeddings = np.zeros((self.n_items, rank), dtype=np.float32)
+        embeddings[self._chosen(state)] = (vectors * shares.sqrt())[:, -rank:].flip(1).numpy()
+        return {**state, EMBEDDINGS: embeddings}
+
+    def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
+        """z-scored EASE and log counts over the vocabulary; NaN outside, where a shop's own model decides."""
+        chosen = self._chosen(state)
+        scores = np.full((len(histories), self.n_items), np.nan, dtype=np.float32)
+        used = np.flatnonzero(state[EMBEDDINGS].any(axis=0))
+        table = state[EMBEDDINGS][:, : int(used[-1]) + 1 if len(used) else 0]
+        vectors = histories.matrix() @ table
+        own = np.minimum((table[chosen] ** 2).sum(axis=1), np.float32(0.999))
+        personal = (vectors @ table[chosen].T) / (1 - own)
+        counts = np.maximum(state[COUNTS][chosen, 0], max(float(state[FLOOR][0, 0]), 1e-3))
+        popularity = standardise(np.log(counts)[None])
+        scores[:, chosen] = mix(standardise(personal), popularity, self.popularity_weight)
+        return scores
+
+    def _chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
+        """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""
+        ranked = np.argsort(-state[COUNTS][:, 0], kind="stable")
+        return np.sort(ranked[: self.size])
