@@ -188,8 +188,8 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
 
     ``dpsgd``: without noise more dimensions and a stricter training pay; with noise fewer do.
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
-    the best sellers, so the vocabulary grows with the root of customers x epsilon. The constants were chosen
-    on slices of the training data of ml-1m and games.
+    the best sellers, so the vocabulary grows with the root of customers x epsilon. How the constants were
+    chosen is in docs/results.md.
     """
     if method == "cooccurrence":
         if epsilon is None:
