@@ -39,8 +39,9 @@ class Ledger:
 
     Guarantee: at any time the releases charged here are (ceiling.epsilon, ceiling.delta)-DP for each
     customer of this shop. A single plan fixed in advance is measured by its privacy-loss
-    distribution; from the second plan on, chosen after results were seen, all of them by Renyi DP at
-    fixed orders (a Renyi filter, Feldman and Zrnic 2021, arXiv 2008.11193).
+    distribution. From the second plan on all of them are measured by Renyi DP at the best order, which
+    holds for plans fixed together; for plans chosen after results were seen the order has to be fixed
+    beforehand (``hansa.dp.filter``), which this ledger does not do yet.
     """
 
     ceiling: Budget

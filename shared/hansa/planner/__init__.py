@@ -1,0 +1,1 @@
+"""What a federation can expect before it spends any budget: from public figures alone, no data touched."""
