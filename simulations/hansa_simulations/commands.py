@@ -60,8 +60,9 @@ def simulate(
     The default scenario needs the extra "demo"; synthetic is generated, see docs/synthetic.md for its
     scenario.* settings; the others find their folders in HANSA_DATA. Other settings for --set:
     data.min_rating, data.vocabulary, data.dealing, data.alpha, scenario.overlap, budget.ceiling,
-    privacy.customers, privacy.max_overlap, engine.chunk, engine.round_timeout, engine.actors, engine.cpus,
-    evaluation.customers, and method.NAME for the method's hyperparameters.
+    privacy.customers, privacy.max_overlap, engine.chunk, engine.clipping, engine.workers,
+    engine.round_timeout, engine.actors, engine.cpus, evaluation.customers, and method.NAME
+    for the method's hyperparameters.
 
     Examples:
 

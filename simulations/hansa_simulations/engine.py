@@ -132,6 +132,7 @@ def run_in_process(
     seed: int,
     round_timeout: float = 3600.0,
     listeners: Sequence[Listener] = (),
+    workers: int | None = None,
 ) -> State:
     """Run a plan over simulated shops through the same two apps that a deployment runs.
 
@@ -141,6 +142,7 @@ def run_in_process(
         seed: Of the coordinator's noise and initial state.
         round_timeout: Seconds that each shop has for its answer.
         listeners: Called after every round.
+        workers: Threads that serve the shops; None: one a core.
 
     Returns:
         The final public state.
@@ -164,7 +166,7 @@ def run_in_process(
     server.listen(*listeners)
     try:
         with single_threaded():
-            server.app(InProcessGrid(client.app, contexts), context)
+            server.app(InProcessGrid(client.app, contexts, workers=workers or cores()), context)
     finally:
         server.listen()
         provide_shops(None)

@@ -194,7 +194,7 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
 def _engine(settings: SimulationSettings) -> Callable[..., State]:
     if settings.engine == "ray":
         return partial(run_on_ray, actors=settings.execution.actors, cpus=settings.execution.cpus)
-    return run_in_process
+    return partial(run_in_process, workers=settings.execution.workers)
 
 
 def plan_for(settings: SimulationSettings, federation: Federation, seed: int) -> Plan:
@@ -227,7 +227,7 @@ def simulated_shops(
             allowed=("local", "central", "none"),
             noise=Source(seed, ("noise", position)),
             coins=Source(seed, ("coins", position)),
-            performance=PerformanceSettings(settings.execution.chunk),
+            performance=PerformanceSettings(settings.execution.chunk, settings.execution.clipping),
         )
         for position, shop in enumerate(federation.shops)
     ]

@@ -68,12 +68,16 @@ class EngineSection(_Section):
 
     Attributes:
         chunk: Customers whose contributions are formed at a time.
+        clipping: ``sparse``, or for comparison Opacus's ``hooks`` or ``ghost``.
+        workers: Of ``inprocess``, threads that serve the shops; None: one a core.
         round_timeout: Seconds that all shops together have for a round.
         actors: Of ``ray``, how many processes serve the shops; None: as many as there are CPUs for.
         cpus: Of ``ray``, CPUs an actor.
     """
 
     chunk: int = Field(default=256, gt=0)
+    clipping: Literal["sparse", "hooks", "ghost"] = "sparse"
+    workers: int | None = Field(default=None, gt=0)
     round_timeout: float = Field(default=3600.0, gt=0)
     actors: int | None = Field(default=None, gt=0)
     cpus: int = Field(default=1, gt=0)

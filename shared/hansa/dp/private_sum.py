@@ -15,6 +15,7 @@ from hansa.dp.accounting import gaussian
 from hansa.dp.clipping import Contributions, clipped_sum
 from hansa.dp.ledger import Ledger
 from hansa.dp.noise import add_gaussian
+from hansa.dp.opacus_clipping import opacus_clipped_sum
 from hansa.rng import Generator
 from hansa.schema import Histories
 
@@ -59,9 +60,11 @@ class PerformanceSettings:
 
     Attributes:
         chunk: Customers whose contributions are formed at a time.
+        clipping: ``sparse``, or Opacus's ``hooks`` or ``ghost`` for comparison.
     """
 
     chunk: int = 256
+    clipping: Literal["sparse", "hooks", "ghost"] = "sparse"
 
 
 @dataclass
@@ -112,7 +115,11 @@ class Door:
         if release.sampling_rate < 1:
             histories = histories.select(self.coins.random(len(histories)) < release.sampling_rate)
         total = torch.zeros(release.rows, release.width)
-        clipped_sum(self._contributions(contribution, histories), release.bound, total)
+        contributions, mode = self._contributions(contribution, histories), self.performance.clipping
+        if mode == "sparse":
+            clipped_sum(contributions, release.bound, total)
+        else:
+            opacus_clipped_sum(contributions, release.bound, total, mode)
         if self.dp == "local":
             add_gaussian(total, release.noise_multiplier * release.bound, self.noise)
         return total.numpy()
