@@ -22,7 +22,10 @@ from hansa_simulations.synthetic_parameters import SyntheticParameters
 
 def settings(clipping: str = "sparse") -> SimulationSettings:
     options = {"scenario": "synthetic", "method": "dpsgd", "dp": "none", "rounds": 4}
-    return make_settings(options, ["method.dimensions=8", "method.cap=12", f"engine.clipping={clipping}"])
+    noisy = ["method.given_share=1", "method.optimizer=scalar-adam"]  # as they are wherever there is noise
+    return make_settings(
+        options, ["method.dimensions=8", "method.cap=12", f"engine.clipping={clipping}", *noisy]
+    )
 
 
 @pytest.fixture(scope="module")
