@@ -52,7 +52,7 @@ def _release(shop: LocalShop, plan: Plan, round_: int, state: State) -> Table:
     door = Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance)
 
     def contribution_at(now: State) -> Contribution:
-        return lambda chunk: learner.contribution(round_, release, now, chunk)
+        return learner.contributor(round_, release, now)
 
     if release.steps == 1:
         return door.private_sum(release, contribution_at(state), shop.histories)

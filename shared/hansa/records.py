@@ -7,16 +7,21 @@ nothing else: no counts, no metrics, no timings.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from hansa.dp.private_sum import Table
 from hansa.errors import UsageError
+from hansa.memo import Memo
 from hansa.models.base import State
 
 VERSION = 1
+_FORMAT = "numpy.ndarray"  # Flower's name for NumPy's own format
 PLAN_MESSAGE = "query.plan"
 RELEASE_MESSAGE = "train.release"
 
@@ -47,17 +52,24 @@ class Answer:
     release: Table | None = None
 
 
+_received: Memo[State] = Memo()
+
+
 def state_to_record(state: State) -> ArrayRecord:
     """Pack public state, names kept."""
     return ArrayRecord({name: Array.from_numpy_ndarray(array) for name, array in state.items()})
 
 
 def record_to_state(record: ArrayRecord) -> State:
-    """Unpack public state.
+    """Unpack public state, once for all shops of a process that the same record reaches.
 
     Raises:
         UsageError: An array is not a finite float32 table.
     """
+    return _received.get(record, None, lambda: _unpack(record))
+
+
+def _unpack(record: ArrayRecord) -> State:
     state: State = {}
     for name, array in record.items():
         table = array.numpy()
@@ -91,11 +103,34 @@ def content_to_request(content: RecordDict) -> Request:
     return Request(run, round_, body, record_to_state(state))
 
 
+def _pack(table: Table) -> Array:
+    """The array as Flower packs it, in NumPy's own format, without copying it twice."""
+    payload = b"".join((_head(table.shape), np.ascontiguousarray(table).data))
+    return Array("float32", table.shape, _FORMAT, payload)
+
+
+def _unpack_table(array: Array) -> Table:
+    """The array, not copied and read-only where it is packed as ``_pack`` does it."""
+    head = _head(array.shape)
+    size = len(head) + 4 * math.prod(array.shape)
+    if array.stype == _FORMAT and len(array.data) == size and array.data.startswith(head):
+        return np.frombuffer(array.data, np.dtype("<f4"), offset=len(head)).reshape(array.shape)
+    return array.numpy()
+
+
+@lru_cache(maxsize=64)
+def _head(shape: tuple[int, ...]) -> bytes:
+    """The head of a float32 array in NumPy's format."""
+    head = BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return head.getvalue()
+
+
 def answer_to_content(answer: Answer) -> RecordDict:
     """Pack an answer."""
     content = RecordDict({"answer": ConfigRecord({"accepted": answer.accepted, "reason": answer.reason})})
     if answer.release is not None:
-        content["release"] = ArrayRecord({"release": Array.from_numpy_ndarray(answer.release)})
+        content["release"] = ArrayRecord({"release": _pack(answer.release)})
     return content
 
 
@@ -108,7 +143,7 @@ def message_to_answer(message: Message) -> Answer:
         return Answer(False, "malformed answer")
     arrays = message.content.array_records.get("release")
     try:
-        release = arrays["release"].numpy() if arrays and "release" in arrays else None
+        release = _unpack_table(arrays["release"]) if arrays and "release" in arrays else None
     except Exception:  # whatever bytes a shop sends, they cost its contribution only
         return Answer(False, "malformed release")
     if release is not None and release.dtype != np.float32:

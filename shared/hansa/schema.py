@@ -68,6 +68,21 @@ class Histories:
             return self
         return self.where(self.offsets[1:][self.rows_index] - np.arange(len(self.items)) <= cap)
 
+    def padded(self, cap: int) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        """At most the ``cap`` newest items of each customer as one matrix.
+
+        Returns:
+            int64 [customers, longest]: items, oldest first, padded with item 0; at least one column.
+            bool [customers, longest]: which of them are no padding.
+        """
+        lengths = np.minimum(self.lengths, cap)
+        columns = np.arange(lengths.max(initial=1))
+        present = columns < lengths[:, None]
+        if not len(self.items):
+            return np.zeros(present.shape, dtype=np.int64), present
+        places = (self.offsets[1:] - lengths)[:, None] + columns
+        return np.where(present, np.take(self.items, places, mode="clip"), np.int64(0)), present
+
     def where(self, keep: npt.NDArray[np.bool_]) -> Histories:
         """The same customers with only the interactions marked in ``keep`` [interactions]."""
         counts = np.bincount(self.rows_index[keep], minlength=len(self))

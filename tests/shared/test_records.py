@@ -139,3 +139,54 @@ HUGE.data = HUGE.data.replace(b"(3, 2)", b"(3, 2" + b"0" * 15 + b")")
 )
 def test_malformed_answers_are_refusals(content, reason):
     assert message_to_answer(reply(content)) == Answer(False, reason)
+
+
+def released(array):
+    """What a coordinator reads from a reply with ``array`` as its release."""
+    config = ConfigRecord({"accepted": True, "reason": ""})
+    return message_to_answer(
+        reply(RecordDict({"answer": config, "release": ArrayRecord({"release": array})}))
+    )
+
+
+@pytest.mark.parametrize("table", [STATE["items"], STATE["items"].T, np.zeros((0, 3), dtype=np.float32)])
+def test_releases_are_packed_as_flower_packs_arrays(table):
+    content = answer_to_content(Answer(True, release=table))
+    packed = content.array_records["release"]["release"]
+    theirs = Array.from_numpy_ndarray(np.ascontiguousarray(table))
+    assert (packed.data, packed.dtype, packed.shape, packed.stype) == (
+        theirs.data,
+        theirs.dtype,
+        theirs.shape,
+        theirs.stype,
+    )
+    np.testing.assert_array_equal(released(packed).release, table)
+    np.testing.assert_array_equal(released(Array.from_numpy_ndarray(np.asfortranarray(table))).release, table)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda array: setattr(array, "data", array.data[:-1]),
+        lambda array: setattr(array, "data", array.data + b"x"),
+        lambda array: setattr(array, "data", b""),
+        lambda array: setattr(array, "stype", "pickle"),
+    ],
+)
+def test_a_spoilt_release_costs_itself_only(spoil):
+    array = Array.from_numpy_ndarray(STATE["items"])
+    spoil(array)
+    answer = released(array)
+    assert answer.release is None or (answer.release == STATE["items"]).all()
+
+
+def test_a_shape_that_is_not_the_data_s_counts_for_nothing():
+    array = Array.from_numpy_ndarray(STATE["items"])
+    array.shape = (2, 3)
+    assert released(array).release.shape == (3, 2)
+
+
+def test_many_shops_share_one_unpacked_state():
+    record = state_to_record(STATE)
+    first, second = record_to_state(record), record_to_state(record)
+    assert all(first[name] is second[name] for name in STATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -48,7 +49,7 @@ class Release:
     sampling_rate: float = 1.0
     steps: int = 1
 
-    @property
+    @cached_property
     def event(self) -> DpEvent:
         """What one step of this release costs a customer."""
         return gaussian(self.noise_multiplier, self.sampling_rate)

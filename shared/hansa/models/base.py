@@ -11,14 +11,14 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from hansa.dp.clipping import Contributions
-from hansa.dp.private_sum import Release, Table
+from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.metrics import Scores
 from hansa.models.optimizers import Memory
 from hansa.rng import Generator
 from hansa.schema import Histories
 
 State = dict[str, Table]
-"""Everything that is public of a model: named float32 arrays [rows, width]."""
+"""Everything that is public of a model: named float32 arrays [rows, width], never changed in place."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class NoisySum:
 class Method(ABC):
     """A federated way to learn a recommender from a sequence of private sums.
 
-    Implementations hold public hyperparameters only. ``contribution`` is a pure function of one
+    Implementations hold public hyperparameters only. A contribution is a pure function of one
     customer's row and of public state: it never sees other customers.
     """
 
@@ -63,10 +63,17 @@ class Method(ABC):
         """Name and shape of every array of the public state."""
 
     @abstractmethod
+    def contributor(self, round_: int, release: Release, state: State) -> Contribution:
+        """What a chunk of customers contributes to the release of a round (from 1).
+
+        Whatever depends on public state alone is worked out here, once, and not for every chunk.
+        """
+
     def contribution(
         self, round_: int, release: Release, state: State, histories: Histories
     ) -> Contributions:
-        """What each of some customers contributes to the release of a round (from 1)."""
+        """``contributor`` applied to a single chunk."""
+        return self.contributor(round_, release, state)(histories)
 
     @abstractmethod
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:

@@ -16,7 +16,8 @@ import torch
 
 from hansa.dp.clipping import Contributions
 from hansa.dp.pairs import PairContributions, packed_rows, unpack
-from hansa.dp.private_sum import Release, Table
+from hansa.dp.private_sum import Contribution, Release, Table
+from hansa.memo import Memo
 from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
 from hansa.models.mixture import mix, standardise
@@ -28,6 +29,8 @@ from hansa.schema import Histories
 PAIRS = "pairs"
 EMBEDDINGS = "embeddings"
 FLOOR = "floor"
+
+_vocabularies: Memo[npt.NDArray[np.int64]] = Memo()
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,19 @@ class Cooccurrence(Method):
             EMBEDDINGS: (self.n_items, min(self.rank, self.size)),
         }
 
-    def contribution(
-        self, round_: int, release: Release, state: State, histories: Histories
-    ) -> Contributions:
+    def contributor(self, round_: int, release: Release, state: State) -> Contribution:
         """Counts, or each customer's co-occurrence over the vocabulary that the counts have chosen."""
         if release.name == COUNTS:
-            return counts_contribution(histories, self.cap)
+            return lambda histories: counts_contribution(histories, self.cap)
         position = np.full(self.n_items, -1, dtype=np.int32)
         chosen = self._chosen(state)
         position[chosen] = np.arange(len(chosen), dtype=np.int32)
-        newest = histories.where(position[histories.items] >= 0).newest(self.cap)
-        return PairContributions(Histories(newest.offsets, position[newest.items], len(chosen)))
+
+        def pairs(histories: Histories) -> Contributions:
+            newest = histories.where(position[histories.items] >= 0).newest(self.cap)
+            return PairContributions(Histories(newest.offsets, position[newest.items], len(chosen)))
+
+        return pairs
 
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
         """Keep the counts, or turn the noisy co-occurrence into embeddings.
@@ -138,5 +143,7 @@ class Cooccurrence(Method):
 
     def _chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
         """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""
-        ranked = np.argsort(-state[COUNTS][:, 0], kind="stable")
-        return np.sort(ranked[: self.size])
+        counts = state[COUNTS]
+        return _vocabularies.get(
+            counts, self.size, lambda: np.sort(np.argsort(-counts[:, 0], kind="stable")[: self.size])
+        )

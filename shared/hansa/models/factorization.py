@@ -17,17 +17,41 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from hansa.dp.clipping import Contributions, OuterContributions
-from hansa.dp.private_sum import Release, Table
+from hansa.dp.clipping import Contributions
+from hansa.dp.private_sum import Contribution, Release, Table
+from hansa.memo import Memo
 from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
 from hansa.models.optimizers import Memory, ServerOptimizer
 from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.models.softmax import Candidates, full_gradient, sampled_gradient
 from hansa.rng import Generator, seeded_generator
 from hansa.schema import Histories, IntArray
 
 ITEMS = "items"
+Mask = npt.NDArray[np.bool_]
 _MOST_STEPS = 100_000  # a plan from elsewhere must not fill a shop's memory
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """What every customer's ridge regression shares: the embeddings V, and alpha V^T V + lambda I."""
+
+    embeddings: Tensor
+    gram: Tensor
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What every customer's gradient of a round shares."""
+
+    table: Tensor
+    solver: _Solver
+    candidates: Candidates | None
+
+
+_steps: Memo[_Step] = Memo()
+_solvers: Memo[_Solver] = Memo()
 
 
 @dataclass(frozen=True)
@@ -121,37 +145,44 @@ class Factorization(Method):
         """The item table."""
         return {ITEMS: (self.n_items, self.dimensions + 1)}
 
-    def contribution(
-        self, round_: int, release: Release, state: State, histories: Histories
-    ) -> Contributions:
+    def contributor(self, round_: int, release: Release, state: State) -> Contribution:
         """Counts, or the gradient of each customer's softmax loss with respect to the item table.
 
-        One part of a customer's items gives the vector f, the other part P is to be predicted. With
-        scores s = W [f; 1] over all items but the first part, the loss -1/|P| sum_P log softmax(s)_i has
-        the gradient (softmax(s) - 1_P / |P|) [f; 1]^T: one outer product a customer. Where candidates
-        stand for all items, their exponentials are weighted by the inverse of their share of the
-        catalogue (importance-sampled softmax, Bengio and Senecal 2008). Each customer's gradient is
-        normalised, so that every customer uses the whole bound.
+        One part of a customer's items gives the vector f, the other part is to be predicted, with scores
+        s = W [f; 1] over all items but the first part, see ``hansa.models.softmax``. Each customer's
+        gradient is normalised, so that every customer uses the whole bound.
         """
         if release.name == COUNTS:
-            return counts_contribution(histories, self.cap)
-        table = torch.from_numpy(state[ITEMS])
-        newest = histories.newest(self.cap)
-        inputs, targets = self._parts(round_, newest)
-        vectors = self.temperature * self._vectors(table, inputs)
-        factors = torch.cat([vectors, vectors.new_ones(len(newest), 1)], dim=1)
-        if self.candidates >= self.n_items:
-            gradient = _softmax_gradient(factors @ table.T, inputs, targets)
-            return OuterContributions(gradient, factors).normalised()
-        rows = torch.from_numpy(self._draw(round_))
-        scores = factors @ table[rows].T + float(np.log(self.n_items / len(rows)))
-        own = torch.from_numpy(targets.items.astype(np.int64))
-        positive = (factors[torch.from_numpy(targets.rows_index)] * table[own]).sum(dim=1)
-        position = torch.full((self.n_items,), -1, dtype=torch.int64)
-        position[rows] = torch.arange(len(rows))
-        seen = position[torch.from_numpy(newest.items.astype(np.int64))]
-        scores[torch.from_numpy(newest.rows_index)[seen >= 0], seen[seen >= 0]] = -torch.inf
-        return _sampled_gradient(scores, positive, targets, factors, rows).normalised()
+            return lambda histories: counts_contribution(histories, self.cap)
+        step = _steps.get(state[ITEMS], (self, round_), lambda: self._step(round_, state[ITEMS]))
+
+        def gradients(histories: Histories) -> Contributions:
+            rows, marks = histories.padded(self.cap)
+            items, present = torch.from_numpy(rows), torch.from_numpy(marks)
+            given = wanted = present
+            if self.given_share < 1:
+                given = torch.from_numpy(marks & (_coins(round_, rows, marks) < self.given_share))
+                wanted = present & ~given
+            vectors = self._vectors(step.solver, items, given)
+            factors = torch.cat([self.temperature * vectors, vectors.new_ones(len(histories), 1)], dim=1)
+            if step.candidates is not None:
+                return sampled_gradient(
+                    step.table, step.candidates, factors, items, present, wanted
+                ).normalised()
+            struck = given if self.given_share < 1 else None
+            return full_gradient(step.table, factors, items, struck, wanted).normalised()
+
+        return gradients
+
+    def _step(self, round_: int, items: Table) -> _Step:
+        table = torch.from_numpy(items)
+        candidates = None
+        if self.candidates < self.n_items:
+            rows = torch.from_numpy(self._draw(round_))
+            position = torch.full((self.n_items,), -1, dtype=torch.int64)
+            position[rows] = torch.arange(len(rows))
+            candidates = Candidates(rows, position, table[rows])
+        return _Step(table, self._solver(items), candidates)
 
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
         """Counts set the item biases, their logarithms above a floor of noise; gradients move the table."""
@@ -169,37 +200,29 @@ class Factorization(Method):
 
     def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
         """The scores of the softmax, from each customer's own ridge vector."""
-        table = torch.from_numpy(np.ascontiguousarray(state[ITEMS]))
+        table = torch.from_numpy(state[ITEMS])
+        solver = _solvers.get(state[ITEMS], self, lambda: self._solver(state[ITEMS]))
         parts = []
         for chunk in histories.chunks(256):
-            vectors = self.temperature * self._vectors(table, chunk.newest(self.cap))
+            items, present = (torch.from_numpy(part) for part in chunk.padded(self.cap))
+            vectors = self.temperature * self._vectors(solver, items, present)
             parts.append(torch.addmm(table[:, -1], vectors, table[:, :-1].T))
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_items), dtype=np.float32)
 
-    def _vectors(self, table: Tensor, histories: Histories) -> Tensor:
-        """Ridge regression of each customer's row on the embeddings V: float32 [customers, d].
-
-        f = argmin sum_P (1 - v_i f)^2 + alpha sum_all (v_i f)^2 + lambda |f|^2.
-        """
-        embeddings = table[:, :-1]
+    def _solver(self, items: Table) -> _Solver:
+        embeddings = torch.from_numpy(items)[:, :-1].contiguous()
         gram = self.negative_weight * embeddings.T @ embeddings
-        gram += self.ridge * torch.eye(self.dimensions)
-        lengths = torch.from_numpy(histories.lengths)
-        longest = int(lengths.max()) if len(lengths) else 0
-        present = torch.arange(longest)[None, :] < lengths[:, None]
-        padded = torch.zeros(len(lengths), longest, dtype=torch.int64)
-        padded[present] = torch.from_numpy(histories.items.astype(np.int64))
-        had = embeddings[padded] * present[:, :, None]
-        # ``solve`` raises where rounding makes one customer's system singular: an error that tells of data.
-        vectors: Tensor = torch.linalg.solve_ex(had.mT @ had + gram, had.sum(dim=1)).result
-        return vectors
+        return _Solver(embeddings, gram + self.ridge * torch.eye(self.dimensions))
 
-    def _parts(self, round_: int, histories: Histories) -> tuple[Histories, Histories]:
-        """What gives the vector, and what is to be predicted; the whole history twice for a share of 1."""
-        if self.given_share == 1:
-            return histories, histories
-        given = _coins(round_, histories) < self.given_share
-        return histories.where(given), histories.where(~given)
+    def _vectors(self, solver: _Solver, items: Tensor, given: Tensor) -> Tensor:
+        """Ridge regression of each customer's given items on the embeddings V: float32 [customers, d].
+
+        f = argmin sum_given (1 - v_i f)^2 + alpha sum_all (v_i f)^2 + lambda |f|^2.
+        """
+        had = torch.nn.functional.embedding(items, solver.embeddings) * given[:, :, None]
+        # ``cholesky`` raises where rounding makes a customer's system singular: an error that tells of data.
+        root = torch.linalg.cholesky_ex(had.mT @ had + solver.gram).L
+        return torch.cholesky_solve(had.sum(dim=1)[:, :, None], root)[:, :, 0]
 
     def _draw(self, round_: int) -> IntArray:
         """The public candidates of a round: drawn without looking at any data."""
@@ -207,47 +230,16 @@ class Factorization(Method):
         return np.sort(chosen).astype(np.int64)
 
 
-def _softmax_gradient(scores: Tensor, inputs: Histories, targets: Histories) -> Tensor:
-    """softmax(scores) - 1_P / |P| without the inputs; zero for customers without targets."""
-    if inputs is not targets:
-        seen = torch.from_numpy(inputs.items.astype(np.int64))
-        scores[torch.from_numpy(inputs.rows_index), seen] = -torch.inf
-    gradient = torch.softmax(scores, dim=1)
-    share = torch.from_numpy((1.0 / np.maximum(targets.lengths, 1)).astype(np.float32))
-    customers = torch.from_numpy(targets.rows_index)
-    gradient[customers, torch.from_numpy(targets.items.astype(np.int64))] -= share[customers]
-    gradient[torch.from_numpy(targets.lengths == 0)] = 0.0
-    return gradient
-
-
-def _sampled_gradient(
-    scores: Tensor, positive: Tensor, targets: Histories, factors: Tensor, rows: Tensor
-) -> OuterContributions:
-    """The same with candidates ``rows`` for all items: ``scores`` of theirs, ``positive`` of the targets."""
-    customers = torch.from_numpy(targets.rows_index)
-    shift = scores.max(dim=1).values.scatter_reduce(0, customers, positive, "amax")
-    scores = torch.exp(scores - shift[:, None])
-    positive = torch.exp(positive - shift[customers])
-    mass = scores.sum(dim=1).index_add(0, customers, positive)
-    scores /= mass[:, None]
-    scores[torch.from_numpy(targets.lengths == 0)] = 0.0
-    share = torch.from_numpy((1.0 / np.maximum(targets.lengths, 1)).astype(np.float32))
-    coefficients = positive / mass[customers] - share[customers]
-    own = torch.from_numpy(targets.items.astype(np.int64))
-    return OuterContributions(scores, factors, rows, (customers, own, coefficients))
-
-
-def _coins(round_: int, histories: Histories) -> npt.NDArray[np.float64]:
-    """A public pseudo-random number in [0, 1) for each interaction, fresh every round.
+def _coins(round_: int, items: IntArray, present: Mask) -> npt.NDArray[np.float64]:
+    """A public pseudo-random number in [0, 1) for each of the padded items, fresh every round.
 
     It depends on the round, the item and the set of the customer's own items, so that contributions stay
     pure functions of one customer's row and yet different customers' coins differ.
     """
-    mixed = _mix(histories.items.astype(np.uint64) + np.uint64(1))
-    sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)))
-    person = sums[histories.offsets[1:]] - sums[histories.offsets[:-1]]
+    mixed = _mix(items.astype(np.uint64) + np.uint64(1))
+    person = np.where(present, mixed, np.uint64(0)).sum(axis=1, dtype=np.uint64)
     salt = _mix(np.array([round_], dtype=np.uint64))
-    bits = _mix(mixed ^ _mix(person + salt)[histories.rows_index]) >> np.uint64(11)
+    bits = _mix(mixed ^ _mix(person + salt)[:, None]) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hansa.dp.clipping import Contributions, RowContributions
-from hansa.dp.private_sum import Release, Table
+from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
 from hansa.models.optimizers import Memory
@@ -65,11 +65,9 @@ class Popularity(Method):
         """One column of counts."""
         return {COUNTS: (self.n_items, 1)}
 
-    def contribution(
-        self, round_: int, release: Release, state: State, histories: Histories
-    ) -> Contributions:
+    def contributor(self, round_: int, release: Release, state: State) -> Contribution:
         """See ``counts_contribution``."""
-        return counts_contribution(histories, self.cap)
+        return lambda histories: counts_contribution(histories, self.cap)
 
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
         """The counts are the state."""

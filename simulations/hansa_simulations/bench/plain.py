@@ -35,7 +35,7 @@ class PlainLoop:
         table: Tensor,
         customers: float,
         noise_deviation: float = 0.0,
-        chunk: int = 64,
+        chunk: int = 128,
     ) -> None:
         newest = histories.newest(method.cap)
         lengths = torch.from_numpy(newest.lengths)
@@ -56,13 +56,16 @@ class PlainLoop:
         )
         for start in range(0, len(self._items), self._chunk):
             items, mask = (padded[start : start + self._chunk] for padded in (self._items, self._mask))
-            had = embeddings[items] * mask[:, :, None]
-            vectors = torch.linalg.solve(had.mT @ had + gram, had.sum(dim=1))
+            had = torch.nn.functional.embedding(items, embeddings) * mask[:, :, None]
+            root = torch.linalg.cholesky(had.mT @ had + gram)
+            vectors = torch.cholesky_solve(had.sum(dim=1)[:, :, None], root)[:, :, 0]
             factors = torch.cat([method.temperature * vectors, torch.ones(len(items), 1)], dim=1)
             errors = torch.softmax(factors @ self.table.T, dim=1)
             errors.scatter_add_(1, items, -mask / mask.sum(dim=1, keepdim=True))
-            norms = errors.norm(dim=1) * factors.norm(dim=1)
-            total.addmm_(errors.T, factors / norms[:, None])
+            # In double precision as everywhere: a bound must not be missed by rounding.
+            norms = torch.linalg.vector_norm(errors, dim=1, dtype=torch.float64)
+            norms *= torch.linalg.vector_norm(factors, dim=1, dtype=torch.float64)
+            total.addmm_(errors.T, factors / norms[:, None].float())
         return total
 
     def round(self) -> None:

@@ -70,7 +70,7 @@ class _Bench:
     def __init__(self, name: str, steps: int) -> None:
         self.settings: SimulationSettings = make_settings(
             {"scenario": name, "shops": SHOPS, "method": "dpsgd", "rounds": steps + 1, "epsilon": 8.0},
-            [f"method.dimensions={DIMENSIONS}", f"method.cap={CAP}", "engine.chunk=64"],
+            [f"method.dimensions={DIMENSIONS}", f"method.cap={CAP}", "engine.chunk=128"],
         )
         self.federation: Federation = load_federation(name, shops=SHOPS)
         self.plan: Plan = plan_for(self.settings, self.federation, 0)

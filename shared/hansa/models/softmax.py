@@ -1,0 +1,92 @@
+"""Gradients of a softmax loss of scores ``W f_u``, for a chunk of customers whose items are padded rows.
+
+With P the items to be predicted, -1/|P| sum_P log softmax(W f)_i has the gradient
+(softmax(W f) - 1_P / |P|) f^T with respect to the item table W: one outer product a customer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hansa.dp.clipping import OuterContributions
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The items that stand for the whole catalogue in a softmax.
+
+    Attributes:
+        rows: int64 [candidates], their catalogue positions.
+        position: int64 [items], where each item is among them, or -1.
+        table: float32 [candidates, width], their rows of the item table.
+    """
+
+    rows: Tensor
+    position: Tensor
+    table: Tensor
+
+
+def full_gradient(
+    table: Tensor, factors: Tensor, items: Tensor, given: Tensor | None, wanted: Tensor
+) -> OuterContributions:
+    """The gradient over all items but the given ones; zero for customers without wanted items.
+
+    Args:
+        table: float32 [n_items, width], W.
+        factors: float32 [customers, width], f.
+        items: int64 [customers, longest], each customer's items, padded with any.
+        given: bool [customers, longest], those that are left out; None for none.
+        wanted: bool [customers, longest], P.
+    """
+    scores = factors @ table.T
+    if given is not None:
+        _strike(scores, items, given)
+    errors, counts = torch.softmax(scores, dim=1), wanted.sum(dim=1, keepdim=True)
+    errors.scatter_add_(1, items, wanted / -counts.clamp(min=1))
+    return OuterContributions(_without_idle(errors, counts), factors)
+
+
+def sampled_gradient(
+    table: Tensor, candidates: Candidates, factors: Tensor, items: Tensor, present: Tensor, wanted: Tensor
+) -> OuterContributions:
+    """The gradient over the wanted items and candidates that the customer has not had.
+
+    The candidates' exponentials are weighted by the inverse of their share of the catalogue
+    (importance-sampled softmax, Bengio and Senecal 2008).
+
+    Args:
+        table: float32 [n_items, width], W.
+        candidates: Drawn without looking at any data.
+        factors: float32 [customers, width], f.
+        items: int64 [customers, longest], each customer's items, padded with any.
+        present: bool [customers, longest], which of them are no padding.
+        wanted: bool [customers, longest], P.
+    """
+    scores = factors @ candidates.table.T + float(np.log(len(table) / len(candidates.rows)))
+    position = candidates.position[items]
+    _strike(scores, position.clamp(min=0), present & (position >= 0))
+    own = (torch.nn.functional.embedding(items, table) @ factors[:, :, None])[:, :, 0]
+    own = own.masked_fill(~wanted, -torch.inf)
+    shift = torch.maximum(scores.amax(dim=1), own.amax(dim=1)).nan_to_num(neginf=0.0)[:, None]
+    scores, own = torch.exp(scores - shift), torch.exp(own - shift)
+    mass = scores.sum(dim=1, keepdim=True) + own.sum(dim=1, keepdim=True)
+    counts = wanted.sum(dim=1, keepdim=True)
+    customers, columns = torch.nonzero(wanted, as_tuple=True)
+    coefficients = (own / mass - 1 / counts)[customers, columns]
+    extra = (customers, items[customers, columns], coefficients)
+    return OuterContributions(_without_idle(scores / mass, counts), factors, candidates.rows, extra)
+
+
+def _strike(scores: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Scores of minus infinity where ``out`` [customers, longest] marks ``columns``."""
+    scores.scatter_add_(1, columns, torch.zeros(out.shape).masked_fill_(out, -torch.inf))
+
+
+def _without_idle(errors: Tensor, counts: Tensor) -> Tensor:
+    """Zero for customers without wanted items."""
+    busy = counts > 0
+    return errors if bool(busy.all()) else torch.where(busy, errors, 0.0)
