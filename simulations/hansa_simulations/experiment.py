@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import psutil
-
 from hansa import __version__
 from hansa.dp.accounting import ACCOUNTANT, cross_check, epsilon, with_overlap
 from hansa.dp.ledger import Budget, Ledger
@@ -32,6 +30,7 @@ from hansa_server.strategy import RoundReport
 from hansa_simulations.engine import run_in_process
 from hansa_simulations.evaluation import Evaluation, summarise
 from hansa_simulations.federation import DataSettings, Federation, load_federation
+from hansa_simulations.memory import peak_memory
 from hansa_simulations.ray_engine import run_on_ray
 from hansa_simulations.references import References, fit_references
 from hansa_simulations.settings import SimulationSettings
@@ -181,7 +180,7 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
             / max(1, len(recorder.history)),
             "training_seconds": trained,
             "total_seconds": time.perf_counter() - started,
-            "peak_rss_mb": _peak_memory(),
+            "peak_rss_mb": peak_memory(),
         },
         "history": recorder.history,
         "plan": plan.model_dump(mode="json"),
@@ -260,16 +259,6 @@ def _privacy(settings: SimulationSettings, federation: Federation, plan: Plan) -
         "cross_check": _finite(cross_check(event, plan.delta)),
         "not_covered": [*federation.not_covered, *NOT_COVERED],
     }
-
-
-def _peak_memory() -> float:
-    """Peak resident memory of this process in MB, where the system tells; else the present one."""
-    memory = psutil.Process().memory_info()
-    try:
-        import resource
-    except ImportError:
-        return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _finite(value: float) -> float | None:

@@ -148,7 +148,7 @@ def _accuracy(axes: Axes, result: Mapping[str, Any]) -> None:
 
     axes.set_xlabel("round" if rounds else "no round was evaluated", size=11, color=QUIET)
     axes.set_xticks([rounds[i] for i in _ticks(len(rounds))])
-    _plain(axes)
+    plain_axes(axes)
     axes.set_ylabel("ndcg@10", size=11, color=QUIET)
     bottom, top = axes.get_ylim()
     digits = 3 if top - bottom > 0.01 else 4
@@ -269,14 +269,15 @@ def _gains(axes: Axes, gains: np.ndarray[Any, np.dtype[np.float64]], result: Map
         axes.text(0.02, 0.02, text, ha="left", va="bottom", size=11, color=WORSE, transform=place)
     axes.set_xlabel("shops", size=11, color=QUIET)
     axes.set_xticks([1, shops] if shops > 1 else [1])
-    _plain(axes)
+    plain_axes(axes)
     axes.spines["bottom"].set_visible(False)
     digits = 3 if high - low < 0.1 else 2
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if abs(v) < 1e-12 else f"{v:+.{digits}f}"))
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """A quiet frame: two spines, small ticks, faint horizontal lines."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

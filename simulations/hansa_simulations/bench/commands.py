@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from hansa_simulations.bench import timing
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory, side by side with others.")
 
-Out = Annotated[Path | None, typer.Option(help="Write NAME.json and NAME.md into this folder.")]
+Out = Annotated[Path | None, typer.Option(help="Write NAME.json, NAME.md and plots into this folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
@@ -43,9 +43,40 @@ def rounds(
     finish(found, bench.text(found), out, json_)
 
 
-def finish(found: timing.Document, text: Sequence[str], out: Path | None, as_json: bool) -> None:
+@app.command()
+def scale(
+    repeats: Annotated[int, typer.Option(min=1, help="Turns through all points.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A few tiny points, to see that it works.")] = False,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Seconds and peak memory of whole runs against customers, items and shops, and how they grow.
+
+    Needs no data: dpsgd and cooccurrence on the scenario synthetic, one size varied at a time, each run
+    in a process of its own. Two threads; about ten minutes.
+
+    Examples:
+
+        hansa bench scale --quick
+
+        hansa bench scale --out benchmarks
+    """
+    from hansa_simulations.bench import scale as bench
+    from hansa_simulations.bench.scale_plot import render
+
+    found = bench.measure(bench.QUICK if quick else bench.FULL, repeats)
+    finish(found, bench.text(found), out, json_, render)
+
+
+def finish(
+    found: timing.Document,
+    text: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+    plot: Callable[[timing.Document], bytes] | None = None,
+) -> None:
     """Write the files asked for, and print the result."""
-    written = timing.write(found, text, out) if out is not None else []
+    written = timing.write(found, text, out, plot) if out is not None else []
     if as_json:
         print(json.dumps(found, indent=1, allow_nan=False))
         return

@@ -90,17 +90,25 @@ def machine_line(found: Document) -> str:
     return f"{machine['processor']}, {machine['cores']} cores, threads: {found['threads']}; {packages}."
 
 
-def write(found: Document, text: Sequence[str], out: Path) -> list[Path]:
-    """Write a document as ``NAME.json`` and its text as ``NAME.md``.
+def write(
+    found: Document, text: Sequence[str], out: Path, plot: Callable[[Document], bytes] | None = None
+) -> list[Path]:
+    """Write a document as ``NAME.json``, its text as ``NAME.md``, and the plot, if any, as ``NAME.svg``.
 
     Raises:
         UsageError: They cannot be written there.
     """
-    paths = [out / f"{found['bench']}.{ending}" for ending in ("json", "md")]
+    contents = {
+        "json": f"{json.dumps(found, indent=1, allow_nan=False)}\n".encode(),
+        "md": "\n".join([*text, ""]).encode(),
+    }
+    if plot is not None:
+        contents["svg"] = plot(found)
+    paths = [out / f"{found['bench']}.{ending}" for ending in contents]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        paths[1].write_text("\n".join(text) + "\n", encoding="utf-8")
+        for path, content in zip(paths, contents.values(), strict=True):
+            path.write_bytes(content)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
     return paths
