@@ -38,7 +38,7 @@ class Cooccurrence(Method):
     """One-shot co-occurrence over the best sellers by a noisy count.
 
     State: ``counts`` float32 [n_items, 1]; ``floor`` float32 [1, 1], the count that noise can fake;
-    ``embeddings`` float32 [n_items, rank], zero outside the vocabulary.
+    ``embeddings`` float32 [vocabulary, rank], in the catalogue's order of the vocabulary.
 
     Attributes:
         n_items: Size of the catalogue.
@@ -91,7 +91,7 @@ class Cooccurrence(Method):
         return {
             COUNTS: (self.n_items, 1),
             FLOOR: (1, 1),
-            EMBEDDINGS: (self.n_items, min(self.rank, self.size)),
+            EMBEDDINGS: (self.size, min(self.rank, self.size)),
         }
 
     def contributor(self, round_: int, release: Release, state: State) -> Contribution:
@@ -123,9 +123,8 @@ class Cooccurrence(Method):
         values = (values - self.threshold * radius).clamp(min=0)
         shares = values / (values + self.regularisation)
         rank = min(self.rank, self.size)
-        embeddings = np.zeros((self.n_items, rank), dtype=np.float32)
-        embeddings[self._chosen(state)] = (vectors * shares.sqrt())[:, -rank:].flip(1).numpy()
-        return {**state, EMBEDDINGS: embeddings}
+        embeddings = (vectors * shares.sqrt())[:, -rank:].flip(1).contiguous()
+        return {**state, EMBEDDINGS: embeddings.numpy()}
 
     def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
         """z-scored EASE and log counts over the vocabulary; NaN outside, where a shop's own model decides."""
@@ -133,9 +132,9 @@ class Cooccurrence(Method):
         scores = np.full((len(histories), self.n_items), np.nan, dtype=np.float32)
         used = np.flatnonzero(state[EMBEDDINGS].any(axis=0))
         table = state[EMBEDDINGS][:, : int(used[-1]) + 1 if len(used) else 0]
-        vectors = histories.matrix() @ table
-        own = np.minimum((table[chosen] ** 2).sum(axis=1), np.float32(0.999))
-        personal = (vectors @ table[chosen].T) / (1 - own)
+        vectors = histories.matrix()[:, chosen] @ table
+        own = np.minimum((table**2).sum(axis=1), np.float32(0.999))
+        personal = (vectors @ table.T) / (1 - own)
         counts = np.maximum(state[COUNTS][chosen, 0], max(float(state[FLOOR][0, 0]), 1e-3))
         popularity = standardise(np.log(counts)[None])
         scores[:, chosen] = mix(standardise(personal), popularity, self.popularity_weight)
