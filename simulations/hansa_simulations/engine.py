@@ -110,7 +110,9 @@ class InProcessGrid(Grid):
         if future is None:
             return Message(late, reply_to=message)
         try:
-            return future.result(timeout)
+            reply = future.result(timeout)
+            self._busy.pop(message.metadata.dst_node_id, None)  # or every shop's release stays in memory
+            return reply
         except FutureTimeout:
             if not future.cancel():  # its thread is lost to the others until it returns
                 self._pool.shutdown(wait=False)
