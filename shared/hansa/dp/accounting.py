@@ -97,6 +97,7 @@ def _epsilon(event: DpEvent, delta: float, grid: float) -> float:
     return min(rough, _pld_epsilon(precision, tuple(sorted(others, key=repr)), delta, grid))
 
 
+@lru_cache(maxsize=4096)  # thousands of shops ask for the same plan's
 def _gaussian_epsilon(precision: float, delta: float) -> float:
     if precision == 0:
         return 0.0
