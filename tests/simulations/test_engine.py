@@ -188,6 +188,21 @@ def test_a_late_shop_takes_part_again_when_it_has_finished():
     assert answered == [3, 4, 4, 4]
 
 
+def test_releases_are_not_kept_once_they_are_delivered(monkeypatch):
+    grids = []
+    monkeypatch.setattr(InProcessGrid, "__post_init__", keeping(grids, InProcessGrid.__post_init__))
+    run(plan())
+    assert [grid._busy for grid in grids] == [{}]
+
+
+def keeping(kept, original):
+    def start(grid):
+        kept.append(grid)
+        original(grid)
+
+    return start
+
+
 def test_shops_that_refuse_are_left_out():
     shops = [shop(n, ceiling=0.01 if n in (1, 3) else 1e6) for n in range(SHOPS)]
     state, reports = run(PLANS["central"], shops)

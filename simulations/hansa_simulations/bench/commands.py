@@ -45,7 +45,7 @@ def rounds(
 
 @app.command()
 def scale(
-    repeats: Annotated[int, typer.Option(min=1, help="Turns through all points.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns through all points.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="A few tiny points, to see that it works.")] = False,
     out: Out = None,
     json_: AsJson = False,
@@ -64,7 +64,10 @@ def scale(
     from hansa_simulations.bench import scale as bench
     from hansa_simulations.bench.scale_plot import render
 
-    found = bench.measure(bench.QUICK if quick else bench.FULL, repeats)
+    if quick:
+        found = bench.measure(bench.QUICK, repeats=1, methods=["dpsgd"])
+    else:
+        found = bench.measure(bench.FULL, repeats)
     finish(found, bench.text(found), out, json_, render)
 
 

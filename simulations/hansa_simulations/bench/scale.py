@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ MEASURES = {
     "total_seconds": "seconds in all",
     "memory_mb": "MB above imports",
 }
-_COMMAND = "from hansa.cli import main; main()"
+_COMMAND = "import sys; from hansa.cli import main; sys.exit(main())"
 _IMPORTS = """
 import hansa_simulations.run
 from hansa_simulations.memory import peak_memory
@@ -75,8 +75,7 @@ class Ladders:
 
     def points(self, method: str, axis: str) -> list[Point]:
         """The ladder along ``axis``, smallest first."""
-        middle = Point(method, **self.middle)
-        return [replace(middle, **{axis: size}) for size in self.steps[axis]]
+        return [Point(method, **{**self.middle, axis: size}) for size in self.steps[axis]]
 
 
 FULL = Ladders(
@@ -93,9 +92,7 @@ QUICK = Ladders(
 )
 
 
-def measure(
-    ladders: Ladders = FULL, repeats: int = 1, methods: Sequence[str] = METHODS
-) -> timing.Document:
+def measure(ladders: Ladders = FULL, repeats: int = 3, methods: Sequence[str] = METHODS) -> timing.Document:
     """Run every point of every ladder, each once a turn; the order of the turns alternates.
 
     Args:
@@ -103,9 +100,7 @@ def measure(
         repeats: Turns; a point's figures are the medians over them.
         methods: Methods of learning, each with ladders of its own.
     """
-    ladder_points = {
-        (method, axis): ladders.points(method, axis) for method in methods for axis in AXES
-    }
+    ladder_points = {(method, axis): ladders.points(method, axis) for method in methods for axis in AXES}
     points = list(dict.fromkeys(point for ladder in ladder_points.values() for point in ladder))
     taken: dict[Point, list[dict[str, float]]] = {point: [] for point in points}
     for turn in range(repeats):
@@ -165,7 +160,9 @@ def _alone(code: str, *arguments: str) -> str:
     Raises:
         RuntimeError: It failed; with the end of what it said.
     """
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"hansa {' '.join(arguments)} failed\n{done.stderr[-2000:]}")
     return done.stdout

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hansa_simulations.bench.scale import AXES, MEASURES
-from hansa_simulations.plots import BETTER, FAINT, INK, QUIET, WIDTH, WORSE, plain_axes, spread
+from hansa_simulations.plots import BETTER, INK, QUIET, WIDTH, WORSE, plain_axes, spread
 
 HEIGHT = 7.6  # inches
 COLOURS = {"dpsgd": BETTER, "cooccurrence": WORSE}
@@ -38,13 +39,10 @@ def scale_figure(found: Mapping[str, Any]) -> Figure:
     note = f"around {middle}; at each line's end the exponent of its last points: 1 is linear, 0 is flat"
     figure.text(0.02, 0.955, title, size=15, weight="bold", color=INK)
     figure.text(0.02, 0.918, note, size=10.5, color=QUIET)
-    grid = figure.subplots(
-        len(ROWS),
-        len(AXES),
-        sharey="row",
-        sharex="col",
-        gridspec_kw={"left": 0.075, "right": 0.985, "top": 0.87, "bottom": 0.085, "wspace": 0.1, "hspace": 0.12},
-    )
+    for height, method in zip((0.955, 0.918), _methods(found), strict=False):
+        figure.text(0.985, height, method, size=12, weight="bold", color=_colour(method), ha="right")
+    place = {"left": 0.075, "right": 0.985, "top": 0.87, "bottom": 0.085, "wspace": 0.1, "hspace": 0.12}
+    grid = figure.subplots(len(ROWS), len(AXES), sharey="row", sharex="col", gridspec_kw=place)
     for row, measure in enumerate(ROWS):
         for column, axis in enumerate(AXES):
             _panel(grid[row][column], found, axis, measure)
@@ -60,30 +58,41 @@ def _panel(axes: Axes, found: Mapping[str, Any], axis: str, measure: str) -> Non
     axes.set_xscale("log")
     axes.set_yscale("log")
     exponents = {(row["method"], row["axis"], row["measure"]): row["exponent"] for row in found["exponents"]}
-    for method in dict.fromkeys(case["method"] for case in found["cases"]):
+    for method in _methods(found):
         ladder = [case for case in found["cases"] if (case["method"], case["axis"]) == (method, axis)]
         sizes = [case[axis] for case in ladder]
         values = [max(case[measure], 1e-6) for case in ladder]
-        label = f"{method} {exponents[method, axis, measure]:.2f}"
-        axes.plot(sizes, values, color=COLOURS.get(method, QUIET), lw=2, marker="o", ms=5, label=label)
+        label = f"{exponents[method, axis, measure]:.2f}"
+        axes.plot(sizes, values, color=_colour(method), lw=2, marker="o", ms=5, label=label)
     _frame(axes, sorted({case[axis] for case in found["cases"] if case["axis"] == axis}))
+
+
+def _methods(found: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(case["method"] for case in found["cases"]))
+
+
+def _colour(method: str) -> str:
+    return COLOURS.get(method, QUIET)
 
 
 def _frame(axes: Axes, sizes: Sequence[int]) -> None:
     plain_axes(axes)
-    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * (sizes[-1] / sizes[0]) ** 0.55)  # room for the labels
+    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * (sizes[-1] / sizes[0]) ** 0.22)  # room for the labels
     axes.set_xticks(sizes, [_short(size) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    low, high = axes.get_ylim()
+    few = high < 100 * low  # decades alone would be too few ticks
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def _labels(axes: Axes) -> None:
-    """Name every line at its end, at its height unless its neighbours need the room."""
-    lines = sorted(axes.get_lines(), key=lambda line: float(line.get_ydata()[-1]))
+    """Write every line's exponent at its end, at its height unless its neighbours need the room."""
+    ends_of = {line: np.asarray(line.get_xydata(), dtype=np.float64)[-1] for line in axes.get_lines()}
+    lines = sorted(ends_of, key=lambda line: float(ends_of[line][1]))
     bottom, top = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1] * 72 / axes.figure.dpi
-    ends = [(float(line.get_xdata()[-1]), float(line.get_ydata()[-1])) for line in lines]
+    ends = [(float(ends_of[line][0]), float(ends_of[line][1])) for line in lines]
     heights = [float(axes.transData.transform(end)[1]) * 72 / axes.figure.dpi for end in ends]
     for line, end, height, moved in zip(
         lines, ends, heights, spread(heights, _LABEL, bottom + 5, top - 5), strict=True

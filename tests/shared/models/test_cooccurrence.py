@@ -83,3 +83,8 @@ def test_the_vocabulary_grows_with_the_budget_and_the_release_with_the_vocabular
     assert sizes[1] == pytest.approx(2 * sizes[0], abs=2)
     pairs = Cooccurrence(3000, vocabulary=sizes[0]).releases()[1]
     assert (pairs.name, pairs.rows) == (PAIRS, sizes[0] * (sizes[0] + 1) // 2)
+
+
+def test_public_state_grows_with_the_vocabulary_and_not_with_catalogue_times_rank() -> None:
+    shapes = Cooccurrence(1_000_000, vocabulary=300).state_shapes()
+    assert sum(rows * width for rows, width in shapes.values()) < 1_000_000 + 300 * 300 + 2
