@@ -37,6 +37,7 @@ TOLERANCE = 1e-9
 UNFIT = "the plan does not fit the shop's budget"
 SPENT = "no such release is left in an accepted plan"
 CLOSED = "the shop's ledger is closed"
+UNUSABLE = "the shop's ledger cannot be used now"
 
 About = Mapping[str, object]
 """What else an entry records: JSON values."""
@@ -227,7 +228,7 @@ class Account:
             raise RefusalError(
                 f"the configured delta is {wanted.delta:g}, and the ledger was opened with "
                 f"{self.ceiling.delta:g} for its whole lifetime; configure that",
-                reason=CLOSED,
+                reason=UNUSABLE,
             )
         if wanted.epsilon == self.ceiling.epsilon:
             return None

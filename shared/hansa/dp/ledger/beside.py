@@ -55,7 +55,7 @@ class Beside:
         """Write the key under a provisional name."""
         self._provisional_key.unlink(missing_ok=True)
         descriptor = os.open(self._provisional_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(key.private_bytes_raw().hex() + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -76,12 +76,12 @@ class Beside:
             OSError: There is none.
             ValueError: It is damaged.
         """
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.key_path.read_text("ascii").strip()))
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.key_path.read_text("utf-8").strip()))
 
     def read_mark(self) -> Mark | None:
         """The mark; None if there is none, or it is damaged."""
         try:
-            return Mark(**json.loads(self.mark_path.read_text("ascii")))
+            return Mark(**json.loads(self.mark_path.read_text("utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 

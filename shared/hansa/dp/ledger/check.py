@@ -51,7 +51,12 @@ def read_file(path: Path) -> tuple[list[Row], list[Finding]]:
     problems: list[Finding] = []
     try:
         with store.reading(path) as base:
-            for number in range(1, store.count(base) + 1):
+            numbers: list[int] = []
+            try:
+                numbers.extend(store.numbers(base))
+            except sqlite3.DatabaseError as error:
+                problems.append(Finding(len(numbers) + 1, f"cannot be found: {error}"))
+            for number in numbers:
                 try:
                     row = store.row(base, number)
                 except sqlite3.DatabaseError as error:

@@ -13,7 +13,7 @@ from secrets import token_hex
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hansa.dp.ledger import store
-from hansa.dp.ledger.account import CLOSED, Account, Budget, Draft, opening
+from hansa.dp.ledger.account import UNUSABLE, Account, Budget, Draft, opening
 from hansa.dp.ledger.beside import Beside, Mark
 from hansa.dp.ledger.entries import NOTHING, Receipt, Row, public_hex, write
 from hansa.dp.ledger.memory import Ledger
@@ -96,7 +96,7 @@ class LedgerFile(Ledger):
                 raise RefusalError(
                     f"{self.path}: the ledger is missing while {remains} remains; put the file back and run "
                     f"'hansa client ledger reconcile'",
-                    reason=CLOSED,
+                    reason=UNUSABLE,
                 )
 
     def receipt(self) -> Receipt:
@@ -127,7 +127,7 @@ class LedgerFile(Ledger):
                 return Draft("reconcile", {"receipt": None})
             problem = self._compare(receipt)
             if problem is not None:
-                raise RefusalError(f"{self.path}: {problem}", reason=CLOSED)
+                raise RefusalError(f"{self.path}: {problem}", reason=UNUSABLE)
             return Draft("reconcile", {"receipt": receipt.to_json()})
 
         self._take_turn(entry, trusting=True)
@@ -246,7 +246,7 @@ class LedgerFile(Ledger):
         raise RefusalError(
             f"{self.path}: {problem}; ask the coordinator for its last receipt and run "
             f"'hansa client ledger reconcile'",
-            reason=CLOSED,
+            reason=UNUSABLE,
         )
 
     def _create(self, drafts: Iterable[Draft]) -> None:
@@ -277,10 +277,10 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         detail = f"{path}: cannot be read or written now ({error}); nothing was charged or released"
-        raise RefusalError(detail, reason=CLOSED) from error
+        raise RefusalError(detail, reason=UNUSABLE) from error
     except (sqlite3.Error, ValueError, KeyError) as error:
         detail = f"{path}: damaged ({error}); see 'hansa client ledger verify'"
-        raise RefusalError(detail, reason=CLOSED) from error
+        raise RefusalError(detail, reason=UNUSABLE) from error
     except OSError as error:
         detail = f"{error.filename or path}: {error.strerror or error}; nothing was released"
-        raise RefusalError(detail, reason=CLOSED) from error
+        raise RefusalError(detail, reason=UNUSABLE) from error

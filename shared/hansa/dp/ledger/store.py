@@ -103,9 +103,13 @@ def row(base: sqlite3.Connection, sequence: int) -> Row | None:
     return None if found is None else _row(*found)
 
 
-def count(base: sqlite3.Connection) -> int:
-    """The largest sequence number, 0 in an empty file."""
-    return int(base.execute("SELECT COALESCE(MAX(sequence), 0) FROM entries").fetchone()[0])
+def numbers(base: sqlite3.Connection) -> Iterator[int]:
+    """The numbers of the rows, in order, as far as they can be read.
+
+    Raises:
+        sqlite3.DatabaseError: The file is damaged.
+    """
+    yield from (number for (number,) in base.execute("SELECT sequence FROM entries ORDER BY sequence"))
 
 
 def _row(sequence: object, text: object, signature: object) -> Row:
