@@ -75,7 +75,7 @@ class Row:
             entry = Entry(**json.loads(self.text))
             if canonical(asdict(entry)) != self.text or not isinstance(entry.body, dict):
                 raise ValueError("its text is not in canonical form")
-        except (TypeError, UnicodeDecodeError) as error:
+        except (TypeError, RecursionError) as error:
             raise ValueError(f"its text is not an entry ({error})") from error
         return entry
 

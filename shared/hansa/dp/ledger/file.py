@@ -72,6 +72,7 @@ class LedgerFile(Ledger):
         self.durable = durable
         self._beside = Beside(path)
         self._known: _Books | None = None
+        self._ready = False
         self._lock = threading.RLock()
 
     def entries(self) -> list[Draft]:
@@ -161,7 +162,7 @@ class LedgerFile(Ledger):
 
     def _prepare(self) -> None:
         """Before the first use: see that the file is there, and enter the configured ceiling."""
-        if self._known is not None:
+        if self._ready:
             return
         if self.budget is not None:
             self.create([opening(self.budget)])
@@ -172,6 +173,7 @@ class LedgerFile(Ledger):
                     budget if self.follow else replace(budget, epsilon=account.ceiling.epsilon)
                 )
             )
+        self._ready = True
 
     def _take_turn(self, decide: Callable[[Account], Draft | None], trusting: bool = False) -> None:
         """One transaction: read what others have written, decide, write, and only then count it."""
