@@ -68,7 +68,9 @@ def verify(
 
         hansa client ledger verify shop.sqlite
 
-        hansa client ledger verify shop.sqlite --receipt receipt.json --key shop.pub
+        hansa client ledger verify shop.sqlite --receipt receipt.json
+
+        hansa client ledger verify shop.sqlite --key shop.pub
     """
     from hansa.dp.ledger.check import check, read_file
     from hansa.errors import VerificationError
