@@ -105,7 +105,7 @@ def receipt(file: File) -> None:
 
     Examples:
 
-        hansa client ledger receipt shop.sqlite > receipt.json
+        hansa client ledger receipt shop.sqlite
     """
     from hansa.dp.ledger.file import LedgerFile
 

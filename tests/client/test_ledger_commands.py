@@ -149,5 +149,5 @@ def test_a_file_that_is_no_ledger_ends_with_4(tmp_path, capsys):
     for command in ("verify", "show"):
         code, _, err = run(capsys, command, tmp_path / "notes.sqlite")
         assert code == 4
-        assert "the file is damaged: file is not a database" in err
+        assert "the file is damaged or cannot be opened: file is not a database" in err
     assert run(capsys, "receipt", tmp_path / "notes.sqlite")[0] == 3

@@ -67,7 +67,7 @@ def read_file(path: Path) -> tuple[list[Row], list[Finding]]:
                 if line != b"ok":
                     problems.append(Finding(0, f"the file is damaged: {line.decode(errors='replace')}"))
     except sqlite3.DatabaseError as error:
-        problems.append(Finding(0, f"the file is damaged: {error}"))
+        problems.append(Finding(0, f"the file is damaged or cannot be opened: {error}"))
     return found, problems
 
 

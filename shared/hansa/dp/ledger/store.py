@@ -65,16 +65,14 @@ def reading(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
         mode: ``ro`` changes nothing in it, and may leave an empty log beside it. ``rw`` tidies up, also
             after a process that was killed.
     """
-    with closing(_connect(path, mode)) as base:
-        try:
-            base.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-        except sqlite3.OperationalError:
-            if path.with_name(path.name + "-wal").exists():
-                raise
-            # A write-ahead log cannot be made here, but neither is there anything in one.
-            with closing(_connect(path, "ro&immutable=1")) as still:
-                yield still
-            return
+    try:
+        base = _connect(path, mode)
+    except sqlite3.OperationalError:
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        # A write-ahead log cannot be made here, but neither is there anything in one.
+        base = _connect(path, "ro&immutable=1")
+    with closing(base):
         yield base
 
 
@@ -123,8 +121,13 @@ def _connect(path: Path, mode: str, durable: bool = True) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?mode={mode}", PATIENCE, isolation_level=None, uri=True
     )
     base.text_factory = bytes
-    base.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
-    base.execute("PRAGMA fullfsync=1")  # macOS, where an ordinary sync stops at the drive's cache
-    base.execute("PRAGMA checkpoint_fullfsync=1")
-    base.execute("PRAGMA cell_size_check=1")
+    try:
+        base.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
+        base.execute("PRAGMA fullfsync=1")  # macOS, where an ordinary sync stops at the drive's cache
+        base.execute("PRAGMA checkpoint_fullfsync=1")
+        base.execute("PRAGMA cell_size_check=1")
+        base.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # only now is the file really opened
+    except sqlite3.Error:
+        base.close()
+        raise
     return base

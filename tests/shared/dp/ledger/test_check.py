@@ -188,6 +188,13 @@ def test_what_the_rule_does_not_allow_is_found_though_it_is_signed(drafts, entry
     assert problem in finding.problem
 
 
+def test_two_forks_spliced_together_are_found_though_every_entry_is_signed():
+    change = Draft("ceiling", {"epsilon_before": 5.0, "epsilon_after": 9.0})
+    spliced = [*forged(honest(asked_by="one"))[:2], forged(honest(asked_by="other"), change)[2]]
+    (finding,) = check(spliced)
+    assert (finding.entry, finding.problem[:34]) == (3, "it does not follow the entry befor")
+
+
 def test_an_order_that_was_not_fixed_by_the_ceiling_is_found():
     first = replace(opening(BUDGET), body={**opening(BUDGET).body, "key": public_hex(KEY), "order": 2.0})
     (finding,) = check([write(first, None, KEY)])

@@ -16,6 +16,7 @@ from typing import Any
 
 from hansa.dp.accounting import gaussian
 from hansa.dp.ledger import Budget
+from hansa.dp.ledger.check import read_file
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import RefusalError
 
@@ -102,6 +103,9 @@ def read_only(path: Path, protected: str) -> list[str]:
                 said.append(f"accepted {act(ledger)}")
             except RefusalError as refusal:
                 said.append(str(refusal))
+    if protected != "key":  # it can still be looked at
+        rows, findings = read_file(path)
+        said.append(f"{len(rows)} rows, {len(findings)} findings, {len(LedgerFile(path).entries())} entries")
     return said
 
 
