@@ -74,7 +74,7 @@ def simulate(
 
         hansa simulate --data my-shops --shops 20 --set method.dimensions=32
 
-        hansa simulate ml-100k --dp local --set budget.ceiling=5 --set ledger.dir=out/ledgers
+        hansa simulate ml-100k --dp local --set ledger.dir=out/ledgers
     """
     from hansa_simulations.run import run_command
 
