@@ -27,6 +27,7 @@ class LocalShop:
         coins: Source of each round's sampling coins, likewise.
         performance: Settings without influence on privacy.
         plans: The accepted plans by run.
+        coordinator: The shop's own name for whoever asks, as its ledger records it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LocalShop:
     coins: Source = field(default_factory=Source)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     plans: MutableMapping[str, Plan] = field(default_factory=dict)
+    coordinator: str = "coordinator"
 
 
 Resolver = Callable[[Mapping[str, object]], LocalShop]

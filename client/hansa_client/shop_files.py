@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hansa.dp.ledger import Budget
-from hansa.dp.ledger_file import LedgerFile
+from hansa.dp.ledger.file import LedgerFile
 from hansa.dp.private_sum import PerformanceSettings
 from hansa.errors import UsageError
 from hansa.plan import Plan
@@ -27,7 +28,7 @@ SHOPS = "hansa-shops"
 
 _SIMULATED_NODE = {"partition-id", "num-partitions"}
 _SETTINGS, _OFFSETS, _ITEMS = "shop.json", "offsets.npy", "items.npy"
-_LEDGER, _PLANS = "ledger.json", "plans"
+_LEDGER, _PLANS = "ledger.sqlite", "plans"
 
 
 class PlanFolder(MutableMapping[str, Plan]):
@@ -73,22 +74,32 @@ class PlanFolder(MutableMapping[str, Plan]):
 
 
 def save_shop(shop: LocalShop, folder: Path) -> None:
-    """Write a simulated shop into a new folder, with what its ledger holds so far."""
+    """Write a simulated shop into a new folder, with what its ledger holds so far, or where it lies."""
     folder.mkdir(parents=True)
     np.save(folder / _OFFSETS, shop.histories.offsets)
     np.save(folder / _ITEMS, shop.histories.items)
-    LedgerFile(shop.ledger.ceiling, dict(shop.ledger.reservations), folder / _LEDGER).save()
+    ledger = shop.ledger
+    if not isinstance(ledger, LedgerFile):
+        ledger = LedgerFile(folder.resolve() / _LEDGER, durable=False)  # it outlives processes only
+        ledger.create(shop.ledger.entries())
     for run, plan in shop.plans.items():
         PlanFolder(folder / _PLANS)[run] = plan
     settings = {
         "name": shop.name,
         "n_items": shop.histories.n_items,
-        "ceiling": asdict(shop.ledger.ceiling),
+        "ledger": {
+            "path": str(ledger.path.resolve()),
+            "budget": None if ledger.budget is None else asdict(ledger.budget),
+            "name": ledger.name,
+            "follow": ledger.follow,
+            "durable": ledger.durable,
+        },
         "customers": shop.customers,
         "allowed": shop.allowed,
         "noise": asdict(shop.noise),
         "coins": asdict(shop.coins),
         "performance": asdict(shop.performance),
+        "coordinator": shop.coordinator,
     }
     (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
 
@@ -108,20 +119,22 @@ def load_shop(folder: Path) -> LocalShop:
     return LocalShop(
         name=settings["name"],
         histories=Histories(offsets, items, settings["n_items"]),
-        ledger=LedgerFile(Budget(**settings["ceiling"]), path=folder / _LEDGER),
+        ledger=_ledger(**settings["ledger"]),
         customers=settings["customers"],
         allowed=tuple(settings["allowed"]),
         noise=_source(**settings["noise"]),
         coins=_source(**settings["coins"]),
         performance=PerformanceSettings(**settings["performance"]),
         plans=PlanFolder(folder / _PLANS),
+        coordinator=settings["coordinator"],
     )
 
 
 def restore_books(shop: LocalShop, folder: Path) -> None:
     """Take over what happened to the shop in ``folder``: its ledger and its accepted plans."""
     loaded = load_shop(folder)
-    shop.ledger.reservations.update(loaded.ledger.reservations)
+    if not isinstance(shop.ledger, LedgerFile):
+        shop.ledger.take_over(loaded.ledger.entries())
     shop.plans.update(loaded.plans)
 
 
@@ -135,6 +148,10 @@ def simulated_folder(node: Mapping[str, object], run: Mapping[str, object]) -> P
     if SHOPS not in run or set(node) != _SIMULATED_NODE:
         return None
     return Path(str(run[SHOPS])) / str(node["partition-id"])
+
+
+def _ledger(path: str, budget: dict[str, float] | None, **settings: Any) -> LedgerFile:
+    return LedgerFile(Path(path), None if budget is None else Budget(**budget), **settings)
 
 
 def _source(seed: int | None, stream: list[str | int]) -> Source:

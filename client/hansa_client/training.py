@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from hansa.dp.private_sum import Contribution, Door, Table
@@ -11,6 +13,8 @@ from hansa.models.base import State
 from hansa.plan import Plan, parse_plan
 from hansa.records import Answer, Request
 from hansa_client.shop import LocalShop
+
+log = logging.getLogger(__name__)
 
 
 def consider(shop: LocalShop, request: Request) -> Answer:
@@ -23,11 +27,15 @@ def consider(shop: LocalShop, request: Request) -> Answer:
         if plan.run != request.run:
             raise UsageError("plan: the run's name differs from the request's")
         if plan.dp not in shop.allowed:
-            raise RefusalError(f"the shop does not take part in DP model {plan.dp!r}")
+            reason = f"the shop does not take part in DP model {plan.dp!r}"
+            raise RefusalError(reason, reason=reason)
         if plan.dp != "none":
-            shop.ledger.reserve(plan.run, plan.steps)
-    except (RefusalError, UsageError) as refusal:
-        return Answer(False, str(refusal))
+            about = {"asked_by": shop.coordinator, "plan": plan.digest}
+            shop.ledger.reserve(plan.run, plan.steps, about)
+    except RefusalError as refusal:
+        return _refused(shop, refusal)
+    except UsageError as error:
+        return Answer(False, str(error))
     shop.plans[plan.run] = plan
     return Answer(True)
 
@@ -43,13 +51,19 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
     try:
         return Answer(True, release=_release(shop, plan, request.round, request.state))
     except RefusalError as refusal:
-        return Answer(False, str(refusal))
+        return _refused(shop, refusal)
+
+
+def _refused(shop: LocalShop, refusal: RefusalError) -> Answer:
+    """The numbers stay in the shop's own log."""
+    log.info("shop %s: %s", shop.name, refusal)
+    return Answer(False, refusal.reason)
 
 
 def _release(shop: LocalShop, plan: Plan, round_: int, state: State) -> Table:
     release, learner = plan.releases[round_ - 1], plan.learner
     noise, coins = shop.noise.generator(round_), shop.coins.generator(round_)
-    door = Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance)
+    door = Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance, round_)
 
     def contribution_at(now: State) -> Contribution:
         return learner.contributor(round_, release, now)

@@ -21,9 +21,18 @@ class UsageError(HansaError):
 
 
 class RefusalError(HansaError):
-    """A privacy budget or an approval policy said no."""
+    """A privacy budget or an approval policy said no.
+
+    Args:
+        detail: What happened, with numbers and paths: for the eyes of whoever runs this process.
+        reason: What others may be told. It must not tell how much of a budget is spent.
+    """
 
     exit_code = 3
+
+    def __init__(self, detail: str, *, reason: str = "refused") -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class VerificationError(HansaError):

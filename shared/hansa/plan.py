@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields, replace
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,6 +67,11 @@ class Plan(BaseModel):
             replace(release, noise_multiplier=release.noise_multiplier * self.noise_scale)
             for release in self.learner.releases()
         ]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the plan as it travels, in hexadecimal."""
+        return sha256(self.model_dump_json().encode()).hexdigest()
 
     def with_noise(self, scale: float) -> Plan:
         """The same plan with another ``noise_scale``; a copy would keep cached releases."""

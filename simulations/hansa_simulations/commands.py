@@ -60,7 +60,7 @@ def simulate(
     The default scenario needs the extra "demo"; synthetic is generated, see docs/synthetic.md for its
     scenario.* settings; the others find their folders in HANSA_DATA. Other settings for --set:
     data.min_rating, data.vocabulary, data.dealing, data.alpha, scenario.overlap, budget.ceiling,
-    privacy.customers, privacy.max_overlap, engine.chunk, engine.clipping, engine.workers,
+    ledger.dir, privacy.customers, privacy.max_overlap, engine.chunk, engine.clipping, engine.workers,
     engine.round_timeout, engine.actors, engine.cpus, evaluation.customers, and method.NAME
     for the method's hyperparameters.
 
@@ -73,6 +73,8 @@ def simulate(
         hansa simulate ml-1m --dp none --protocol random20 --json
 
         hansa simulate --data my-shops --shops 20 --set method.dimensions=32
+
+        hansa simulate ml-100k --dp local --set ledger.dir=out/ledgers
     """
     from hansa_simulations.run import run_command
 

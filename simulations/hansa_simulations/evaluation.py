@@ -166,11 +166,18 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         {key: result[key] for key in ("seed", "metrics", "gain_kept", "per_shop", "timing", "history")}
         for result in results
     ]
+    ledgers = [result["privacy"]["ledger"] for result in results if result["privacy"].get("ledger")]
+    if ledgers:
+        summary["privacy"] = {**summary["privacy"], "ledger": max(ledgers, key=_largest)}
     summary["interrupted"] = any(result["interrupted"] for result in results)
     for name in ("worse_than_alone", "worse_than_alone_raw"):
         counts = [result["per_shop"][name] for result in results]
         summary["per_shop"] = {**summary["per_shop"], name: None if None in counts else max(counts)}
     return summary
+
+
+def _largest(ledger: dict[str, Any]) -> float:
+    return -math.inf if ledger["largest"] is None else float(ledger["largest"])
 
 
 def _spread(federation: Federation, count: int) -> list[IntArray]:

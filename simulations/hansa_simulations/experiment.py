@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from hansa import __version__
 from hansa.dp.accounting import ACCOUNTANT, cross_check, epsilon, with_overlap
-from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.private_sum import PerformanceSettings
-from hansa.errors import UsageError
+from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
 from hansa.plan import (
     Plan,
@@ -30,6 +29,7 @@ from hansa_server.strategy import RoundReport
 from hansa_simulations.engine import run_in_process
 from hansa_simulations.evaluation import Evaluation, summarise
 from hansa_simulations.federation import DataSettings, Federation, load_federation
+from hansa_simulations.ledgers import explained, ledger_sums, open_ledger, run_name
 from hansa_simulations.memory import peak_memory
 from hansa_simulations.ray_engine import run_on_ray
 from hansa_simulations.references import References, fit_references
@@ -137,17 +137,20 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
     recorder = _Recorder(plan, evaluation, observer, state)
     interrupted = False
     observer(Progress("training", planned=len(plan.releases)))
+    shops = simulated_shops(settings, federation, plan, seed)
     trained = time.perf_counter()
     try:
         _engine(settings)(
             plan,
-            simulated_shops(settings, federation, plan, seed),
+            shops,
             seed=seed,
             round_timeout=settings.execution.round_timeout,
             listeners=[recorder],
         )
     except KeyboardInterrupt:
         interrupted = True
+    except RefusalError as refusal:
+        raise explained(refusal, shops, plan) from refusal
     trained = time.perf_counter() - trained
     references: References | None = None
     if settings.references == "all" and not interrupted:
@@ -172,7 +175,7 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
             "interactions": federation.interactions,
             "overlapping_users": federation.overlapping_users,
         },
-        "privacy": _privacy(settings, federation, plan),
+        "privacy": _privacy(settings, federation, plan, shops),
         **comparison,
         "timing": {
             "rounds": len(recorder.history),
@@ -200,7 +203,7 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
     """The plan of a run, from public figures and the settings alone."""
     customers = settings.privacy.customers or declared(federation.customers)
     return make_plan(
-        run=f"{federation.name}-{settings.protocol}-{seed}",
+        run=run_name(settings, f"{federation.name}-{settings.protocol}-{seed}"),
         method=settings.method,
         settings=_hyperparameters(settings, customers),
         n_items=federation.items,
@@ -215,18 +218,18 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
 def simulated_shops(
     settings: SimulationSettings, federation: Federation, plan: Plan, seed: int
 ) -> list[LocalShop]:
-    """One client a shop, with ledgers in memory and repeatable randomness."""
-    ceiling = settings.budget.ceiling or settings.epsilon or math.inf
+    """One client a shop, with its ledger and repeatable randomness."""
     return [
         LocalShop(
             name=shop.name,
             histories=shop.train,
-            ledger=Ledger(Budget(ceiling, plan.delta)),
+            ledger=open_ledger(settings, shop.name, plan.delta),
             customers=declared(len(shop.train)),
             allowed=("local", "central", "none"),
             noise=Source(seed, ("noise", position)),
             coins=Source(seed, ("coins", position)),
             performance=PerformanceSettings(settings.execution.chunk, settings.execution.clipping),
+            coordinator="hansa simulate",
         )
         for position, shop in enumerate(federation.shops)
     ]
@@ -239,7 +242,9 @@ def _hyperparameters(settings: SimulationSettings, customers: int) -> dict[str, 
     return {**chosen, **settings.hyperparameters}
 
 
-def _privacy(settings: SimulationSettings, federation: Federation, plan: Plan) -> dict[str, Any]:
+def _privacy(
+    settings: SimulationSettings, federation: Federation, plan: Plan, shops: Sequence[LocalShop]
+) -> dict[str, Any]:
     overlap = settings.privacy.max_overlap or federation.max_overlap
     if overlap < federation.max_overlap:
         raise UsageError(
@@ -257,6 +262,7 @@ def _privacy(settings: SimulationSettings, federation: Federation, plan: Plan) -
         "max_overlap": overlap,
         "accountant": ACCOUNTANT,
         "cross_check": _finite(cross_check(event, plan.delta)),
+        "ledger": None if plan.dp == "none" else ledger_sums(shops),
         "not_covered": [*federation.not_covered, *NOT_COVERED],
     }
 

@@ -202,6 +202,7 @@ def _privacy(result: Mapping[str, Any]) -> _Section:
         f"DP model {dp}: {words.TRUST.get(dp, dp)}.",
         f"epsilon spent {spent}; for a person who is a customer of {words.count(overlap, 'shop')}, the "
         f"largest overlap declared, {words.epsilon_text(privacy['epsilon_spent_max_overlap'])}.",
+        *_ledgers(privacy.get("ledger")),
         accountant + ("not run." if check is None else f"epsilon {words.epsilon_text(check)}."),
         SERVED,
         EXACT,
@@ -209,6 +210,13 @@ def _privacy(result: Mapping[str, Any]) -> _Section:
     if privacy["not_covered"]:
         paragraphs.append("Not covered by epsilon either:")
     return _Section("Privacy", tuple(paragraphs), bullets=tuple(privacy["not_covered"]))
+
+
+def _ledgers(sums: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if not sums or sums["largest"] is None:
+        return ()
+    spent, ceiling = (words.epsilon_text(sums[name]) for name in ("largest", "ceiling"))
+    return (f"By the shops' own ledgers, epsilon {spent} of a ceiling of {ceiling} is spent at most.",)
 
 
 def _accuracy(result: Mapping[str, Any]) -> _Section:

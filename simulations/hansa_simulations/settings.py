@@ -51,6 +51,12 @@ class BudgetSection(_Section):
     ceiling: float | None = Field(default=None, gt=0)
 
 
+class LedgerSection(_Section):
+    """``ledger.*``: ``dir`` is a folder where the shops' ledgers outlive the run; None: in memory."""
+
+    dir: Path | None = None
+
+
 class PrivacySection(_Section):
     """``privacy.*``: public figures that the federation declares.
 
@@ -108,6 +114,7 @@ class SimulationSettings(_Section):
     data: DataSection = DataSection()
     preparation: ScenarioSection = ScenarioSection()
     budget: BudgetSection = BudgetSection()
+    ledger: LedgerSection = LedgerSection()
     privacy: PrivacySection = PrivacySection()
     execution: EngineSection = EngineSection()
     evaluation: EvaluationSection = EvaluationSection()
@@ -119,6 +126,7 @@ SECTIONS = {
     "data": "data",
     "scenario": "preparation",
     "budget": "budget",
+    "ledger": "ledger",
     "privacy": "privacy",
     "engine": "execution",
     "evaluation": "evaluation",

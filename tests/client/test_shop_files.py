@@ -63,7 +63,7 @@ def test_a_plan_accepted_in_one_process_is_served_in_another_and_charged_once(tm
     release = contribute(load_shop(tmp_path / "0"), ask(1)).release
     again = contribute(load_shop(tmp_path / "0"), ask(1))
     assert not again.accepted
-    assert "no such release left" in again.reason
+    assert again.reason == "no such release is left in an accepted plan"
 
     here = shop()
     assert consider(here, ask(0)).accepted
@@ -82,7 +82,7 @@ def test_budget_spent_before_the_run_still_counts(tmp_path):
     second = make_plan(**{**PLAN.model_dump(exclude={"version", "noise_scale"}), "run": "b", "epsilon": 2.0})
     answer = consider(load_shop(tmp_path / "0"), Request("b", 0, second.model_dump_json(), {}))
     assert not answer.accepted
-    assert "ceiling" in answer.reason
+    assert answer.reason == "the plan does not fit the shop's budget"
 
 
 def test_only_a_node_of_the_simulation_runtime_follows_the_run_configuration(tmp_path):

@@ -99,7 +99,8 @@ def test_a_plan_above_the_ceiling_is_refused(noise_scale):
     the_shop, the_plan = shop(ceiling=4.0), plan(noise_scale=noise_scale)
     answer = ask(the_shop, the_plan)
     assert not answer.accepted
-    assert "the ceiling is 4 at delta 1e-05" in answer.reason
+    assert answer.reason == "the plan does not fit the shop's budget"
+    assert "the ceiling is 4 at delta 1e-05" in the_shop.ledger.why_not("r", the_plan.steps)
     assert release(the_shop, the_plan, 1).release is None
 
 

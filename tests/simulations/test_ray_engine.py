@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from hansa.dp.ledger import Budget, Ledger
+from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError
 from hansa.plan import make_plan
 from hansa.rng import Source, seeded_generator
@@ -50,11 +51,12 @@ def make_shops():
     return shops
 
 
-def test_both_engines_give_the_same_model_from_the_same_seed(monkeypatch):
+def test_both_engines_give_the_same_model_from_the_same_seed(monkeypatch, tmp_path):
     if importlib.util.find_spec("ray") is None:
         complain = pytest.fail if os.environ.get("HANSA_REQUIRE") == "1" else pytest.skip
         complain("ray is not installed: pip install 'hansa[demo]'")
     here, there = make_shops(), make_shops()
+    there[0].ledger = LedgerFile(tmp_path / "s0.sqlite", Budget(8.0, 1e-5))  # shared by the actors, and kept
     reports, far_reports = [], []
     state = run_in_process(PLAN, here, seed=5, listeners=[reports.append])
     with tempfile.TemporaryDirectory(prefix="t") as room:
@@ -72,7 +74,9 @@ def test_both_engines_give_the_same_model_from_the_same_seed(monkeypatch):
         assert (far.answered, far.missing) == (near.answered, near.missing)
     for far_shop, shop in zip(there, here, strict=True):
         assert far_shop.ledger.reservations == shop.ledger.reservations
-    assert there[0].ledger.reservations["r"].charged == len(PLAN.steps)
+    for shop in there[:2]:
+        assert shop.ledger.reservations["r"].charged == len(PLAN.steps)
+    assert LedgerFile(tmp_path / "s0.sqlite").spent() == here[0].ledger.spent() > 0
 
 
 def test_without_ray_the_engine_says_what_to_install(monkeypatch):

@@ -80,6 +80,7 @@ class Door:
         noise: Generator of the noise; of the operating system's entropy wherever privacy matters.
         coins: Generator of the Poisson sampling, never logged, likewise.
         performance: Settings without influence on privacy.
+        round: The round that is answered, for the ledger's record.
     """
 
     dp: DpModel
@@ -88,6 +89,7 @@ class Door:
     noise: Generator
     coins: Generator
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
+    round: int = 0
 
     def private_sum(self, release: Release, contribution: Contribution, histories: Histories) -> Table:
         """The sum over the shop's customers of their clipped contributions, with noise as ``dp`` says.
@@ -112,7 +114,8 @@ class Door:
             RefusalError: The ledger does not have this release as the next of an accepted plan.
         """
         if self.dp != "none":
-            self.ledger.charge(self.run, release.event)
+            about = {"round": self.round, "release": release.name, "bound": release.bound}
+            self.ledger.charge(self.run, release.event, about)
         if release.sampling_rate < 1:
             histories = histories.select(self.coins.random(len(histories)) < release.sampling_rate)
         total = torch.zeros(release.rows, release.width)

@@ -1,8 +1,10 @@
 import pytest
 
 from hansa.dp.accounting import calibrate, compose, epsilon, gaussian, rdp_epsilon
+from hansa.dp.filter import RenyiFilter
 from hansa.dp.ledger import Budget, Ledger
 from hansa.errors import RefusalError
+from hansa.planner.answer import filter_ceiling
 
 DELTA = 1e-5
 PLAN = (gaussian(8.0), gaussian(5.0, 0.5), gaussian(5.0, 0.5))
@@ -35,20 +37,42 @@ def test_the_calibrated_plan_of_the_whole_ceiling_fits():
     ledger(2.0).reserve("a", (gaussian(multiplier),))
 
 
-def test_a_second_plan_is_added_by_renyi_and_refused_above_the_ceiling():
-    both = rdp_epsilon(compose([*PLAN, *PLAN]), DELTA)
+def test_from_the_second_plan_on_all_are_under_the_filter():
+    """Its order is fixed by the ceiling at the opening, the first plan is in it, and losses count no more."""
+    both = filter_ceiling(compose(PLAN), 2, DELTA)
     books = ledger(both)
     books.reserve("a", PLAN)
     books.reserve("b", PLAN)
-    assert books.spent() == pytest.approx(both, abs=1e-9)
-    tight = ledger(both - 1e-6)
+    rule = RenyiFilter.for_ceiling(both, DELTA)
+    assert books.spent() == pytest.approx(rule.epsilon(2 * rule.cost(PLAN)), abs=1e-9)
+    assert epsilon(compose([*PLAN, *PLAN]), DELTA) < rdp_epsilon(compose([*PLAN, *PLAN]), DELTA) < both
+    tight = ledger(both * (1 - 2e-4))
     tight.reserve("a", PLAN)
     with pytest.raises(RefusalError, match=f"of which {COST:.4g} is spent"):
         tight.reserve("b", PLAN)
     assert set(tight.reservations) == {"a"}
     assert tight.spent() == COST
-    # By privacy losses both would have fitted: later plans were chosen after results were seen.
-    assert epsilon(compose([*PLAN, *PLAN]), DELTA) < both - 1e-6
+
+
+def test_a_first_plan_that_only_its_losses_let_in_closes_the_ledger():
+    """The filter alone would have refused it, so nothing may follow, not even next to nothing."""
+    ceiling = COST * 1.01
+    rule = RenyiFilter.for_ceiling(ceiling, DELTA)
+    assert rule.epsilon(rule.cost(PLAN)) > ceiling
+    books = ledger(ceiling)
+    books.reserve("a", PLAN)
+    with pytest.raises(RefusalError, match="run b would come to"):
+        books.reserve("b", (gaussian(1e5),))
+    for event in PLAN:
+        books.charge("a", event)
+
+
+def test_a_first_plan_of_little_cost_does_not_open_a_door_for_losses():
+    """Only a plan before which nothing was accepted may be measured by its losses."""
+    books = ledger(COST * 1.01)
+    books.reserve("a", (gaussian(1e5),))
+    with pytest.raises(RefusalError, match="run b would come to"):
+        books.reserve("b", PLAN)
 
 
 def test_a_refused_plan_leaves_room_for_a_smaller_one():

@@ -1,0 +1,97 @@
+"""A ledger in memory, for simulations, and what every ledger offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dp_accounting import DpEvent
+
+from hansa.dp.ledger.account import About, Account, Budget, Draft, Reservation, opening
+from hansa.errors import RefusalError
+
+
+class Ledger:
+    """A shop's ledger, in the memory of this process.
+
+    A run's plan is reserved as a whole before its first release; each release is charged before it is
+    computed. A reservation counts in full even when the run stops early.
+
+    Guarantee: that of ``hansa.dp.ledger.account``, for as long as this object lives.
+
+    Args:
+        ceiling: The lifetime ceiling.
+    """
+
+    def __init__(self, ceiling: Budget) -> None:
+        self._drafts = [opening(ceiling)]
+        self._account = Account.of(self._drafts)
+
+    @property
+    def ceiling(self) -> Budget:
+        """The present ceiling."""
+        return self._current().ceiling
+
+    @property
+    def reservations(self) -> dict[str, Reservation]:
+        """The accepted plans by run."""
+        return dict(self._current().reservations)
+
+    def spent(self) -> float:
+        """Epsilon of everything reserved so far, at the ceiling's delta."""
+        return self._current().spent
+
+    def entries(self) -> list[Draft]:
+        """All entries, the opening first."""
+        return list(self._drafts)
+
+    def take_over(self, drafts: Iterable[Draft]) -> None:
+        """Become the ledger with these entries."""
+        self._drafts = list(drafts)
+        self._account = Account.of(self._drafts)
+
+    def reserve(self, run: str, releases: tuple[DpEvent, ...], about: About | None = None) -> None:
+        """Set aside the budget of a whole plan.
+
+        Args:
+            run: The run's name; the same plan may be reserved again under it at no cost, and what has been
+                charged of it stays charged.
+            releases: The events of all its releases, in order.
+            about: What else to record: who asked, the plan's digest.
+
+        Raises:
+            RefusalError: The plan does not fit under the ceiling, or differs from the one reserved.
+        """
+        self._enter(lambda account: account.reserve(run, releases, about or {}))
+
+    def charge(self, run: str, event: DpEvent, about: About | None = None) -> None:
+        """Charge a release of a reserved plan, before anything is computed for it.
+
+        Releases of the plan that the shop has missed are passed over, and stay paid for.
+
+        Args:
+            run: The run's name.
+            event: What the release costs.
+            about: What else to record: the round, what is released, its bound.
+
+        Raises:
+            RefusalError: No such reservation, or no such release is left in it.
+        """
+        self._enter(lambda account: account.charge(run, event, about or {}))
+
+    def why_not(self, run: str, releases: tuple[DpEvent, ...]) -> str | None:
+        """Why a plan would be refused, with the numbers; None if it would not be. For the shop's own eyes."""
+        try:
+            self._current().reserve(run, releases, {})
+        except RefusalError as refusal:
+            return str(refusal)
+        return None
+
+    def _current(self) -> Account:
+        return self._account
+
+    def _enter(self, decide: Callable[[Account], Draft | None]) -> None:
+        """Add the entry that ``decide`` makes of the account, if any."""
+        draft = decide(self._account)
+        if draft is not None:
+            self._account.apply(draft)
+            self._drafts.append(draft)
