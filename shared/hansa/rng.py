@@ -12,13 +12,15 @@ import secrets
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 Generator = np.random.Generator
 
 
 def system_generator() -> Generator:
     """A fresh generator seeded with 256 bits of the operating system's entropy."""
-    return np.random.Generator(np.random.SFC64(secrets.randbits(256)))
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(secrets.randbits(256), pool_size=8)))
 
 
 def seeded_generator(seed: int, *stream: str | int) -> Generator:
@@ -30,6 +32,30 @@ def seeded_generator(seed: int, *stream: str | int) -> Generator:
     """
     digest = hashlib.sha256(repr((int(seed), *stream)).encode()).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "big")))
+
+
+class Keystream:
+    """Random bits that nobody can tell from true ones without the key: AES-256 in counter mode.
+
+    A release shows most of its noise bare, wherever a sum is zero. numpy's generators are not made to keep
+    secrets, and the rest of their stream might be told from that; of AES it cannot. The key is the only thing
+    that is ever drawn from ``generator`` for noise, and never leaves.
+
+    Args:
+        generator: Gives the key, 32 bytes; ``system_generator()`` wherever privacy matters.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._key = algorithms.AES(generator.bytes(32))
+        self._zeros = b""
+
+    def fill(self, block: int, out: npt.NDArray[np.uint64]) -> None:
+        """Fill ``out`` with the words of a block, of at most 2^64 of them; the same for the same block."""
+        counter = modes.CTR((block << 64).to_bytes(16, "big"))
+        zeros = self._zeros
+        if len(zeros) != out.nbytes:
+            zeros = self._zeros = bytes(out.nbytes)
+        Cipher(self._key, counter).encryptor().update_into(zeros, out.data.cast("B"))
 
 
 @dataclass(frozen=True)
