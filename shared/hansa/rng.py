@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -47,15 +48,16 @@ class Keystream:
 
     def __init__(self, generator: Generator) -> None:
         self._key = algorithms.AES(generator.bytes(32))
-        self._zeros = b""
 
-    def fill(self, block: int, out: npt.NDArray[np.uint64]) -> None:
-        """Fill ``out`` with the words of a block, of at most 2^64 of them; the same for the same block."""
+    def fill(self, block: int, out: npt.NDArray[np.uint8]) -> None:
+        """Fill ``out`` with the bytes of a block, of at most 2^68 of them; the same for the same block."""
         counter = modes.CTR((block << 64).to_bytes(16, "big"))
-        zeros = self._zeros
-        if len(zeros) != out.nbytes:
-            zeros = self._zeros = bytes(out.nbytes)
-        Cipher(self._key, counter).encryptor().update_into(zeros, out.data.cast("B"))
+        Cipher(self._key, counter).encryptor().update_into(_zeros(len(out)), out.data)
+
+
+@lru_cache(maxsize=4)
+def _zeros(length: int) -> bytes:
+    return bytes(length)
 
 
 @dataclass(frozen=True)

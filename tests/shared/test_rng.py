@@ -35,9 +35,9 @@ def test_seeded_generators_repeat_and_differ_by_seed_and_stream():
 
 
 def words(keystream, block, count=1000):
-    out = np.full(count, 7, dtype=np.uint64)
+    out = np.full(8 * count, 7, dtype=np.uint8)
     keystream.fill(block, out)
-    return out
+    return out.view(np.uint64)
 
 
 class Key:

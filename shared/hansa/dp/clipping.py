@@ -96,23 +96,24 @@ class RowContributions:
 
     @cached_property
     def _layout(self) -> _Layout:
-        keys = self.rows.numpy() * max(1, self.n_customers) + self.customers.numpy()
+        each = max(1, self.n_customers)
+        keys = self.rows.numpy() * each + self.customers.numpy()
         order = np.argsort(keys)
         keys = keys[order]
-        pairs = np.flatnonzero(np.diff(keys, prepend=-1))
-        counts = np.diff(pairs, append=len(keys))
-        repeated = order[np.repeat(counts > 1, counts)]
-        counts, keys_of_repeated = counts[counts > 1], keys[pairs[counts > 1]]
-        own = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-        values = torch.zeros(len(counts), self.values.shape[1], dtype=torch.float64)
-        values.index_add_(0, own, self._doubles[torch.from_numpy(repeated)])
-        rows, customers = np.divmod(keys_of_repeated, max(1, self.n_customers))
-        merged = RowContributions(
-            self.n_customers, torch.from_numpy(customers), torch.from_numpy(rows), values
-        )
-        all_rows = keys // max(1, self.n_customers)
-        starts = np.flatnonzero(np.diff(all_rows, prepend=-1))
-        return _Layout(order, starts, all_rows[starts], torch.from_numpy(repeated), merged)
+        same = keys[1:] == keys[:-1]
+        shared = np.zeros(len(keys), dtype=np.bool_)
+        shared[1:] = same
+        shared[:-1] |= same
+        repeated = order[shared]
+        unique, own = np.unique(keys[shared], return_inverse=True)
+        values = torch.zeros(len(unique), self.values.shape[1], dtype=torch.float64)
+        values.index_add_(0, torch.from_numpy(own), self._doubles[torch.from_numpy(repeated)])
+        rows, customers = (torch.from_numpy(part) for part in np.divmod(unique, each))
+        merged = RowContributions(self.n_customers, customers, rows, values)
+        rows_in_order = self.rows.numpy()[order]
+        starts = np.flatnonzero(np.concatenate(([True], rows_in_order[1:] != rows_in_order[:-1])))
+        starts = starts[: len(order)]  # none without entries
+        return _Layout(order, starts, rows_in_order[starts], torch.from_numpy(repeated), merged)
 
 
 @dataclass(frozen=True)

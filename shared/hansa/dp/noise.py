@@ -21,9 +21,9 @@ from hansa.rng import Generator, Keystream
 
 Floats = npt.NDArray[np.float64]
 
-_BLOCK = 1 << 16  # normals at a time: the working set stays in the cache
+_BLOCK = 1 << 17  # normals at a time: few enough for the cache, enough to keep threads apart
 _FINENESS = 26  # bits of the grid below the noise's own size
-_FEW = 2 * _BLOCK  # below this, threads cost more than they gain
+_FEW = 4 * _BLOCK  # below this, threads cost more than they gain
 # Taylor's series of sin(pi / 4 x) in odd powers of x; the first term left out is below 5e-17 for |x| <= 1.
 _SINE = [(-1) ** k * (math.pi / 4) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 
@@ -112,61 +112,88 @@ class GridGaussian:
         times: float,
     ) -> None:
         height, width = out.shape
-        step = max(1, _BLOCK // width)
+        step = min(max(1, _BLOCK // width), max(1, height))
         keystream = Keystream(generator)
         spacing, scale = self.spacing, self.deviation / self.spacing
 
-        def fill_every(first: int, stride: int) -> None:
-            normals = _Normals(step * width, keystream)
-            for block in range(first, math.ceil(height / step), stride):
+        blocks = iter(range(math.ceil(height / step)))  # shared, so that a thread that is held up does fewer
+
+        def work() -> None:
+            normals = _workspace(step * width)
+            for block in blocks:
                 low, high = block * step, min((block + 1) * step, height)
-                drawn = normals.draw(block, scale)
+                drawn = normals.draw(keystream, block, scale)
                 noise = drawn[: (high - low) * width].reshape(high - low, width)
                 np.rint(noise, out=noise)
-                if rows is None:
-                    noise += np.rint(sums[low:high] / spacing)
+                some = slice(low, high) if rows is None else slice(*np.searchsorted(rows, (low, high)))
+                steps, gathered = normals.scratch(sums[some].shape)
+                np.multiply(sums[some], 1.0 / spacing, out=steps)
+                np.rint(steps, out=steps)
+                if rows is None or len(steps) == len(noise):
+                    noise += steps
                 else:
-                    some = slice(*np.searchsorted(rows, (low, high)))
-                    noise[rows[some] - low] += np.rint(sums[some] / spacing)
+                    place = rows[some] - low
+                    steps += np.take(noise, place, axis=0, out=gathered, mode="clip")  # else it copies
+                    noise[place] = steps
                 np.multiply(noise, spacing * times, out=out[low:high], casting="same_kind")
+            _spare.setdefault(step * width, []).append(normals)
 
-        threads = min(torch.get_num_threads(), 2) if height * width >= _FEW else 1
-        if threads == 1:
-            fill_every(0, 1)
+        if height * width < _FEW or torch.get_num_threads() == 1:
+            work()
         else:  # every block has its own part of the stream: the result is the same
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(fill_every, range(threads), [threads] * threads))
+            with ThreadPoolExecutor(1) as pool:
+                other = pool.submit(work)
+                work()
+                other.result()
+
+
+_spare: dict[int, list[_Normals]] = {}  # fresh memory costs as much as the noise of a small table
+
+
+def _workspace(size: int) -> _Normals:
+    try:
+        return _spare[size].pop()
+    except (KeyError, IndexError):
+        return _Normals(size)
 
 
 class _Normals:
-    """Normals by Box and Muller (1958): signed radius and half an angle from a pair of 64-bit words.
+    """Normals by Box and Muller (1958): a signed radius from 64 bits and half an angle from 32.
 
     The tail ends at 9.49 standard deviations, beyond which an exact normal lies once in 10^20 (torch's
     float32 normal ends at 5.77). Arithmetic is float64, with errors below 2^-48 standard deviations.
     """
 
-    def __init__(self, size: int, keystream: Keystream) -> None:
-        half = (size + 1) // 2
-        self._keystream = keystream
-        self._words = np.empty((2, half), dtype=np.uint64)
-        self._buffers = np.empty((4, half))
+    def __init__(self, size: int) -> None:
+        half = size // 2 + 1
+        self._bytes = np.empty(12 * half, dtype=np.uint8)
+        self._radius_words = self._bytes[: 8 * half].view(np.int64)
+        self._angle_words = self._bytes[8 * half :].view(np.int32)
+        self._buffers = np.empty((3, half))
         self._pairs = np.empty((2, half))
+        self._scratch = np.empty((2, size))
 
-    def draw(self, block: int, deviation: float) -> Floats:
-        """A block's normals, in a buffer that the next call overwrites: float64 [size or one more]."""
-        words, (radius, angle, square, sine), pairs = self._words, self._buffers, self._pairs
-        self._keystream.fill(block, words)
-        np.copyto(square, words[0].view(np.int64))
-        np.abs(square, out=radius)
+    def scratch(self, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Two arrays of at most the size of a block, for whatever is done with the normals."""
+        size = math.prod(shape)
+        first, second = self._scratch[:, :size].reshape(2, *shape)
+        return first, second
+
+    def draw(self, keystream: Keystream, block: int, deviation: float) -> Floats:
+        """A block's normals, in a buffer that the next call overwrites: float64 [size or a few more]."""
+        (radius, square, sine), pairs = self._buffers, self._pairs
+        signed, angle = pairs  # free until the end
+        keystream.fill(block, self._bytes)
+        np.copyto(signed, self._radius_words)
+        np.abs(signed, out=radius)
         radius *= 2.0**-63
         radius += 2.0**-65  # never zero
         np.log(radius, out=radius)
         radius *= -2.0 * deviation * deviation
         np.sqrt(radius, out=radius)
-        np.copysign(radius, square, out=radius)
-        words[1] >>= np.uint64(12)
-        words[1] |= np.uint64(0x4000000000000000)  # as float64 in [2, 4)
-        np.subtract(words[1].view(np.float64), 3.0, out=angle)  # in units of pi / 4
+        np.copysign(radius, signed, out=radius)
+        np.copyto(angle, self._angle_words)
+        angle *= 2.0**-31  # in units of pi / 4
         np.multiply(angle, angle, out=square)
         np.multiply(square, _SINE[-1], out=sine)
         for coefficient in _SINE[-2:0:-1]:
@@ -178,10 +205,10 @@ class _Normals:
         np.multiply(sine, sine, out=square)
         np.subtract(1.0, square, out=angle)
         np.sqrt(angle, out=angle)
+        sine *= 2.0
+        sine *= radius
         angle *= sine
-        angle *= 2.0
-        np.multiply(angle, radius, out=pairs[1])
         square *= -2.0
         square += 1.0
-        np.multiply(square, radius, out=pairs[0])
+        np.multiply(square, radius, out=signed)
         return pairs.reshape(-1)

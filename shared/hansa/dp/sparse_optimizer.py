@@ -114,12 +114,16 @@ class SparseDPOptimizer(DPOptimizer):  # type: ignore[misc]
         calls: list[Call] = list(chain.from_iterable(received.values()))
         customers = customers_in(calls)
         if customers:
+            # Short work. Threads that helped would spin for milliseconds, on the core that the noise needs.
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
             parts = [contributions(parameter, its_calls) for parameter, its_calls in received.items()]
             times = float(customers) if calls[0].mean else 1.0
             kept, scale = clip(parts, self.mechanism.contribution_bound, times)
             for parameter, part in zip(received, kept, strict=True):
                 its_sum, so_far = _sum(parameter, part, scale), parameter.summed_grad
                 parameter.summed_grad = its_sum if so_far is None else so_far + its_sum
+            torch.set_num_threads(threads)
         for parameter in self.params:
             parameter.grad_sample = None
 
