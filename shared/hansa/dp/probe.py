@@ -75,8 +75,8 @@ class _Trial:
             if together.shape != (len(everybody),):
                 raise UsageError(
                     f"probe: losses of shape {list(together.shape)} for {len(everybody)} customers: "
-                    "the first dimension of inputs and losses must be the customer; reshape to [customers, K] "
-                    "and take the mean over K"
+                    "the first dimension of inputs and losses must be the customer; reshape to "
+                    "[customers, K] and take the mean over K"
                 )
             if not _same(together, again):
                 raise UsageError("probe: the losses are random; draw outside the module and pass it in")
@@ -138,7 +138,8 @@ class _Trial:
                 if moved > bound * (1 + _TOLERANCE):
                     raise UsageError(
                         f"probe: leaving out one customer moves the clipped sum by {moved / bound:.2f} times "
-                        "the bound; make each customer's loss a function of that customer and the weights alone"
+                        "the bound; make each customer's loss a function of that customer and of the "
+                        "weights alone"
                     )
 
     def _sum(self, chosen: Sequence[int], bound: float) -> Tensor:
