@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,13 @@ def text(found: timing.Document) -> list[str]:
 
 def peak_bytes(way: Way, items: int) -> int:
     """The most memory that steps take beyond the model and the batch, measured in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_peak_here, way, items).result()
+    code = f"from hansa_simulations.bench import step; print(step.peak_here({way!r}, {items}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
 
 
-def _peak_here(way: Way, items: int) -> int:
+def peak_here(way: Way, items: int) -> int:
+    """The same in this process, which should be a fresh one (Linux)."""
     torch.set_num_threads(THREADS)
     _take(_make(way, 1_000), batch(1_000), 1)  # whatever libraries keep for themselves
     step, rows = _make(way, items), batch(items)
