@@ -1,23 +1,29 @@
 """Per-customer contributions: sparse forms that know their norms and add themselves, clipped.
 
 An algorithm describes what each customer contributes as one of the forms here; only this module turns
-descriptions into a sum. Neither form ever materialises [customers, rows, width].
+descriptions into a sum. The sparse forms never materialise [customers, rows, width].
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-# Scaling in float32 may round upwards; contributions are scaled to this much below the bound so that
-# rounding cannot lift one above it.
+from hansa.schema import IntArray
+
+# Contributions are scaled to this much below the bound, so that rounding cannot lift the change of a sum
+# above it. Forming one in float32 costs at most 1e-6 of the bound. Adding n of them in float64, in any order,
+# errs by at most 2^-53 n^2 bounds for a sum, the same for its neighbour: 9e-6 for 200,000 customers, were
+# they all alike. In float32 it would be 0.008 for 256 (Casacuberta et al. 2022, arXiv 2207.10635).
 ROUNDING_SLACK = 1e-5
+_IN_CACHE = 1 << 18  # numbers to convert to float64 at a time
 _LANES = 16  # columns that a matrix product works on at a time
 
 
@@ -29,7 +35,11 @@ class Contributions(Protocol):
         ...
 
     def add_to(self, total: Tensor, scale: Tensor) -> None:
-        """Add every customer's contribution, times ``scale`` [customers], to ``total`` in place."""
+        """Add every customer's contribution, times ``scale`` float64 [customers], to ``total`` in place."""
+        ...
+
+    def where(self, keep: Tensor) -> Contributions:
+        """The same with nothing from customers that are False in ``keep`` bool [customers]."""
         ...
 
 
@@ -51,24 +61,75 @@ class RowContributions:
 
     def squared_norms(self) -> Tensor:
         """Norms over unique (customer, row) pairs, see ``Contributions``."""
-        customers, _, values = self._merged
-        zero = torch.zeros(self.n_customers, dtype=torch.float64)
-        return zero.index_add(0, customers, _squares(values))
+        squares = _squares(self.values)
+        squares[self._layout.repeated] = 0.0
+        norms = torch.zeros(self.n_customers, dtype=torch.float64).index_add_(0, self.customers, squares)
+        merged = self._layout.merged
+        return norms.index_add_(0, merged.customers, _squares(merged.values))
+
+    def row_sums(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The scaled sum over customers: rows int64 [r], increasing, and their sums float64 [r, width].
+
+        Repeats were added up before they meet other customers, whom huge ones that cancel would swallow.
+        """
+        layout, merged = self._layout, self._layout.merged
+        weights = scale[self.customers]
+        weights[layout.repeated] = 0.0
+        sums = _weighted(layout.order, layout.starts, weights, self.values)
+        if len(merged.rows):
+            own = torch.from_numpy(np.searchsorted(layout.rows, merged.rows.numpy()))
+            sums.index_add_(0, own, merged.values * scale[merged.customers, None])
+        return torch.from_numpy(layout.rows), sums
 
     def add_to(self, total: Tensor, scale: Tensor) -> None:
         """See ``Contributions``."""
-        customers, rows, values = self._merged
-        total.index_add_(0, rows, values * scale[customers, None])
+        rows, sums = self.row_sums(scale)
+        total.index_add_(0, rows, sums.to(total.dtype))
 
-    @property
-    def _merged(self) -> tuple[Tensor, Tensor, Tensor]:
-        keys = self.customers * (int(self.rows.max()) + 1 if len(self.rows) else 1) + self.rows
-        unique, inverse = torch.unique(keys, return_inverse=True)
-        if len(unique) == len(keys):
-            return self.customers, self.rows, self.values
-        width = int(self.rows.max()) + 1
-        merged = self.values.new_zeros(len(unique), self.values.shape[1]).index_add_(0, inverse, self.values)
-        return torch.div(unique, width, rounding_mode="floor"), unique % width, merged
+    def where(self, keep: Tensor) -> RowContributions:
+        """See ``Contributions``."""
+        kept = keep[self.customers]
+        return RowContributions(self.n_customers, self.customers[kept], self.rows[kept], self.values[kept])
+
+    @cached_property
+    def _layout(self) -> _Layout:
+        each = max(1, self.n_customers)
+        keys = self.rows.numpy() * each + self.customers.numpy()
+        order = np.argsort(keys)
+        keys = keys[order]
+        same = keys[1:] == keys[:-1]
+        shared = np.zeros(len(keys), dtype=np.bool_)
+        shared[1:] = same
+        shared[:-1] |= same
+        repeated = order[shared]
+        unique, own = np.unique(keys[shared], return_inverse=True)
+        values = torch.zeros(len(unique), self.values.shape[1], dtype=torch.float64)
+        values.index_add_(0, torch.from_numpy(own), self.values[torch.from_numpy(repeated)].double())
+        rows, customers = (torch.from_numpy(part) for part in np.divmod(unique, each))
+        merged = RowContributions(self.n_customers, customers, rows, values)
+        rows_in_order = self.rows.numpy()[order]
+        starts = np.flatnonzero(np.concatenate(([True], rows_in_order[1:] != rows_in_order[:-1])))
+        starts = starts[: len(order)]  # none without entries
+        return _Layout(order, starts, rows_in_order[starts], torch.from_numpy(repeated), merged)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How entries of ``RowContributions`` lie when sorted by row, then customer.
+
+    Attributes:
+        order: int64 [entries], the entries as sorted.
+        starts: int64 [r], where in ``order`` each row begins.
+        rows: int64 [r], increasing.
+        repeated: int64: entries whose (customer, row) pair others share.
+        merged: Those, added up in float64.
+    """
+
+    order: IntArray
+    starts: IntArray
+    rows: IntArray
+    repeated: Tensor
+    merged: RowContributions
 
 
 @dataclass(frozen=True)
@@ -112,17 +173,53 @@ class OuterContributions:
 
     def add_to(self, total: Tensor, scale: Tensor) -> None:
         """See ``Contributions``."""
-        factors = self.factors * scale[:, None]
+        factors = self.factors.to(total.dtype) * scale[:, None].to(total.dtype)
+        coefficients = self.coefficients.to(total.dtype)
         if self.rows is None and total.shape[1] % _LANES == 1:  # one column more than fits would cost a third
-            total[:, :-1].addmm_(self.coefficients.T, factors[:, :-1])
-            total[:, -1] += self.coefficients.T @ factors[:, -1]
+            total[:, :-1].addmm_(coefficients.T, factors[:, :-1])
+            total[:, -1] += coefficients.T @ factors[:, -1]
         elif self.rows is None:
-            total.addmm_(self.coefficients.T, factors)
+            total.addmm_(coefficients.T, factors)
         else:
-            total.index_add_(0, self.rows, self.coefficients.T @ factors)
+            total.index_add_(0, self.rows, coefficients.T @ factors)
         if self.extra is not None:
-            customers, rows, coefficients = self.extra
-            total.index_add_(0, rows, factors[customers] * coefficients[:, None])
+            customers, rows, further = self.extra
+            total.index_add_(0, rows, factors[customers] * further[:, None].to(total.dtype))
+
+    def where(self, keep: Tensor) -> OuterContributions:
+        """See ``Contributions``."""
+        extra = self.extra
+        if extra is not None:
+            extra = (extra[0], extra[1], torch.where(keep[extra[0]], extra[2], 0.0))
+        return OuterContributions(
+            torch.where(keep[:, None], self.coefficients, 0.0),
+            torch.where(keep[:, None], self.factors, 0.0),
+            self.rows,
+            extra,
+        )
+
+
+@dataclass(frozen=True)
+class DenseContributions:
+    """A whole matrix a customer, for small tables only.
+
+    Attributes:
+        values: float [customers, rows, width].
+    """
+
+    values: Tensor
+
+    def squared_norms(self) -> Tensor:
+        """See ``Contributions``."""
+        return _squares(self.values.flatten(1))
+
+    def add_to(self, total: Tensor, scale: Tensor) -> None:
+        """See ``Contributions``."""
+        total.view(-1).addmv_(self.values.flatten(1).T.to(total.dtype), scale.to(total.dtype))
+
+    def where(self, keep: Tensor) -> DenseContributions:
+        """See ``Contributions``."""
+        return DenseContributions(torch.where(keep[:, None, None], self.values, 0.0))
 
 
 def clipped_sum(chunks: Iterable[Contributions], bound: float, total: Tensor) -> Tensor:
@@ -130,43 +227,69 @@ def clipped_sum(chunks: Iterable[Contributions], bound: float, total: Tensor) ->
 
     Guarantee: unit one customer; adding or removing one changes ``total`` by at most ``bound`` in L2
     norm, provided that each customer's contribution depends on that customer's rows and public state
-    alone. A contribution that is not finite counts as zero, so that no data can stop the sum.
+    alone, and that ``total`` is float64 (see ``ROUNDING_SLACK``). A contribution that is not finite counts
+    as zero, so that no data can stop the sum.
 
     Args:
         chunks: Contributions of all customers, each customer in exactly one chunk.
         bound: The clipping bound C > 0.
-        total: float [rows, width], usually zeros.
+        total: float64 [rows, width], usually zeros.
     """
     for contributions in chunks:
-        norms = contributions.squared_norms().sqrt()
-        scale = ((1 - ROUNDING_SLACK) * bound / norms).clamp_(max=1.0).to(total.dtype)  # 1 for norm 0
-        if math.isfinite(float(norms.sum())):
-            contributions.add_to(total, scale)
-        else:
-            finite = norms.isfinite()
-            _add_finite(contributions, total, torch.where(finite, scale, 0.0), finite)
+        (kept,), scale = clip([contributions], bound)
+        kept.add_to(total, scale)
     return total
+
+
+def clip(
+    parts: Sequence[Contributions], bound: float, times: float = 1.0
+) -> tuple[Sequence[Contributions], Tensor]:
+    """How to scale what the same customers contribute to several tables, each customer as a whole.
+
+    Guarantee: that of ``clipped_sum`` for all tables together: the norm is taken over all of ``parts``.
+
+    Args:
+        parts: One chunk's contributions to each table, in the same order of customers.
+        bound: The clipping bound C > 0.
+        times: Multiplies every contribution before it is clipped.
+
+    Returns:
+        ``parts`` without customers whose contribution is not finite, and what to multiply each customer's
+        contribution with: float64 [customers].
+    """
+    squares = torch.stack([part.squared_norms() for part in parts]).sum(dim=0)
+    norms = squares.sqrt()
+    finite = norms.isfinite()
+    scale = ((1 - ROUNDING_SLACK) * bound / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(max=times)
+    if not bool(finite.all()):
+        scale = torch.where(finite, scale, 0.0)
+        parts = [part.where(finite) for part in parts]  # zero times infinity would spoil the sum
+    return parts, scale
 
 
 def _squares(matrix: Tensor) -> Tensor:
     """Squared norms of the rows in float64: in float32 tiny squares vanish, and long sums fall short."""
-    norms: Tensor = torch.linalg.vector_norm(matrix, dim=1, dtype=torch.float64)
-    return norms.square()
+    height = max(1, _IN_CACHE // max(1, matrix.shape[1]))
+    parts = [
+        torch.linalg.vector_norm(matrix[low : low + height].double(), dim=1)
+        for low in range(0, max(1, len(matrix)), height)
+    ]
+    return torch.cat(parts).square()
 
 
-def _add_finite(contributions: Contributions, total: Tensor, scale: Tensor, finite: Tensor) -> None:
-    """Leave out customers whose contribution overflowed: zero times infinity would spoil the sum."""
-    if isinstance(contributions, OuterContributions):
-        keep = torch.where(finite[:, None], contributions.coefficients, 0.0)
-        factors = torch.where(finite[:, None], contributions.factors, 0.0)
-        extra = contributions.extra
-        if extra is not None:
-            extra = (extra[0], extra[1], torch.where(finite[extra[0]], extra[2], 0.0))
-        OuterContributions(keep, factors, contributions.rows, extra).add_to(total, scale)
-    elif isinstance(contributions, RowContributions):
-        values = torch.where(finite[contributions.customers, None], contributions.values, 0.0)
-        RowContributions(
-            contributions.n_customers, contributions.customers, contributions.rows, values
-        ).add_to(total, scale)
-    else:
-        raise TypeError(f"unknown form of contributions: {type(contributions).__name__}")
+def _weighted(order: IntArray, starts: IntArray, weights: Tensor, values: Tensor) -> Tensor:
+    """Weighted sums of runs of rows of ``values``, in float64 and in pieces that stay in the cache."""
+    bounds, ordered = np.append(starts, len(order)), weights.numpy()[order]
+    rows = torch.from_numpy(order)
+    sums = torch.empty(len(starts), values.shape[1], dtype=torch.float64)
+    piece = max(1, _IN_CACHE // max(1, values.shape[1]))
+    first = 0
+    while first < len(starts):
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + piece, side="right")) - 1)
+        low, high = int(bounds[first]), int(bounds[last])
+        runs = (ordered[low:high], np.arange(high - low), bounds[first : last + 1] - low)
+        matrix = sp.csr_array(runs, shape=(last - first, high - low))
+        gathered = values.index_select(0, rows[low:high]).double()
+        sums[first:last] = torch.from_numpy(matrix @ gathered.numpy())
+        first = last
+    return sums

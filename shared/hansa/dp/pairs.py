@@ -46,7 +46,7 @@ class PairContributions:
         first, second = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
         position = first * size - first * (first - 1) // 2 + second - first
         values = np.where(first == second, 1.0, _ROOT_2) * pairs.data
-        total.view(-1).index_add_(0, torch.from_numpy(position), torch.from_numpy(values.astype(np.float32)))
+        total.view(-1).index_add_(0, torch.from_numpy(position), torch.from_numpy(values).to(total.dtype))
 
     def where(self, keep: Tensor) -> PairContributions:
         """See ``Contributions``."""

@@ -71,6 +71,29 @@ def scale(
     finish(found, bench.text(found), out, json_, render)
 
 
+@app.command()
+def step(
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each case that count.")] = 9,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """One DP step: sparse clipping against no DP, and against Opacus's ghost clipping and hooks.
+
+    256 customers with 20 positives and 4 negatives for each, d 64, at 3,706, 50,000 and 500,000 items. Two
+    threads. The noise is part of the step. Each case's memory is measured in a process of its own.
+
+    Examples:
+
+        hansa bench step
+
+        hansa bench step --out benchmarks
+    """
+    from hansa_simulations.bench import step as bench
+
+    found = bench.measure(repeats)
+    finish(found, bench.text(found), out, json_)
+
+
 def finish(
     found: timing.Document,
     text: Sequence[str],

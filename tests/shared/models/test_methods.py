@@ -1,6 +1,7 @@
 """What every method must satisfy; a new one is added to ``METHODS`` and inherits all of it."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from hansa.dp.clipping import OuterContributions, clipped_sum
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.pairs import packed_rows
+from hansa.dp.private_sum import Door
+from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import PAIRS, Cooccurrence
 from hansa.models.factorization import Factorization
@@ -139,6 +142,72 @@ def test_no_contribution_depends_on_other_customers(method, rows):
 @given(rows=customers)
 def test_removing_a_customer_moves_what_leaves_the_client_by_at_most_the_bound(method, rows):
     check_bound(method, rows)
+
+
+def noisy_sums(method, rows, states):
+    """What leaves the door with noise of a fixed seed, at given public states of each round."""
+    sums = []
+    for (round_, release), state in zip(rounds(method), states, strict=True):
+        release = replace(release, noise_multiplier=3.0)
+        ledger = Ledger(Budget(1e9, 1e-5))
+        ledger.reserve("r", (release.event,))
+        door = Door("local", ledger, "r", seeded_generator(round_, "noise"), seeded_generator(0, "coins"))
+        contribution = partial(method.contribution, round_, release, state)
+        sums.append(door.private_sum(release, contribution, pack(rows)).astype(np.float64))
+    return sums
+
+
+@every_method
+@settings(max_examples=8, deadline=None)
+@given(rows=customers, seed=st.integers(0, 10**6))
+def test_with_noise_and_its_grid_what_leaves_moves_by_at_most_the_bound(method, rows, seed):
+    """The same noise in both, so that the difference is that of the rounded sums."""
+    states = [random_state(method, seed)] * len(method.releases())
+    check_bound(method, rows, lambda changed, some: noisy_sums(changed, some, states))
+
+
+@settings(max_examples=10, deadline=None)
+@given(rows=customers, seed=st.integers(0, 10**6))
+def test_every_local_step_moves_by_at_most_the_bound(rows, seed):
+    """The shop's steps as they were with everybody; each again, at the same table, without one customer."""
+    method = Factorization(
+        **{**SMALL, "gradient_rounds": 1}, local_steps=4, local_rate=0.5, sampling_rate=0.7
+    )
+    release = replace(method.releases()[1], noise_multiplier=0.5)
+    everybody = pack(rows)
+
+    def step(table, histories, number):
+        ledger = Ledger(Budget(1e12, 1e-5))
+        ledger.reserve("r", (release.event,))
+        noise, coins = (seeded_generator(seed, name, number) for name in ("noise", "coins"))
+        parameter = torch.nn.Parameter(torch.from_numpy(table.copy()))
+        sums = []
+
+        class Spy(Door):
+            def private_sum(self, *arguments):
+                sums.append(super().private_sum(*arguments))
+                return sums[-1]
+
+        PrivateSumOptimizer(
+            method.local_optimizer([parameter]),
+            Spy("local", ledger, "r", noise, coins),
+            release,
+            lambda now: partial(method.contribution, 2, release, {release.name: now}),
+            histories,
+            10.0,
+        ).step()
+        return sums[0].astype(np.float64), parameter.detach().numpy()
+
+    table = random_state(method, seed)[release.name]
+    for number in range(release.steps):
+        whole, after = step(table, everybody, number)
+        for position in range(len(rows)):
+            # The customer stays, with nothing, so that the others' coins are the same.
+            rest = pack([row if k != position else () for k, row in enumerate(rows)])
+            moved = np.linalg.norm(whole - step(table, rest, number)[0])
+            assert moved <= release.bound + 1e-5
+        assert np.abs(after - table).max() > 0
+        table = after
 
 
 @dataclass(frozen=True)
