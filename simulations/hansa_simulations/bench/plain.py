@@ -49,7 +49,7 @@ class PlainLoop:
 
     def gradient(self) -> Tensor:
         """The sum of all customers' gradients, each of norm 1: float32 [items, d + 1]."""
-        method, total = self._method, torch.zeros_like(self.table)
+        method, total = self._method, torch.zeros_like(self.table, dtype=torch.float64)
         embeddings = self.table[:, :-1].contiguous()
         gram = method.negative_weight * embeddings.T @ embeddings + method.ridge * torch.eye(
             embeddings.shape[1]
@@ -62,11 +62,11 @@ class PlainLoop:
             factors = torch.cat([method.temperature * vectors, torch.ones(len(items), 1)], dim=1)
             errors = torch.softmax(factors @ self.table.T, dim=1)
             errors.scatter_add_(1, items, -mask / mask.sum(dim=1, keepdim=True))
-            # In double precision as everywhere: a bound must not be missed by rounding.
+            # Norms and sums in double precision, as everywhere: rounding must not exceed a bound.
             norms = torch.linalg.vector_norm(errors, dim=1, dtype=torch.float64)
             norms *= torch.linalg.vector_norm(factors, dim=1, dtype=torch.float64)
-            total.addmm_(errors.T, factors / norms[:, None].float())
-        return total
+            total.addmm_(errors.double().T, factors / norms[:, None])
+        return total.float()
 
     def round(self) -> None:
         """One step: gradient, noise, Adam with one second moment for the whole table."""
