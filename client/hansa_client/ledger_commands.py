@@ -214,10 +214,12 @@ def _line(entry: Entry) -> str:
     body = entry.body
     numbers = ""
     if "epsilon_after" in body:
-        before, after = (body[name] for name in ("epsilon_before", "epsilon_after"))
-        numbers = f"epsilon {before:.4g} -> {after:.4g}"
+        before, after = (_number(body[name]) for name in ("epsilon_before", "epsilon_after"))
+        numbers = f"epsilon {before} -> {after}"
     if entry.kind == "open":
-        return f"ceiling {body['epsilon']:g} at delta {body['delta']:.3g}, shop {body.get('shop', '')!r}"
+        return (
+            f"ceiling {_number(body['epsilon'])} at delta {body['delta']:.3g}, shop {body.get('shop', '')!r}"
+        )
     if entry.kind == "reserve":
         releases = sum(count for _, count in body["releases"])
         return f"run {body['run']}, {releases} releases, {numbers}"
@@ -227,3 +229,7 @@ def _line(entry: Entry) -> str:
     if entry.kind == "reconcile":
         return "without a receipt" if body["receipt"] is None else "with the receipt"
     return numbers
+
+
+def _number(epsilon: float | None) -> str:
+    return "infinite" if epsilon is None else f"{epsilon:.4g}"

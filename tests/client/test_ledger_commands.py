@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import pytest
@@ -44,6 +45,15 @@ def test_show_prints_the_entries_and_the_ledgers_own_sum(path, capsys):
     assert "run autumn, 3 releases" in lines[1]
     assert "run autumn, round 1, counts" in lines[2]
     assert lines[3] == f"spent: epsilon {LedgerFile(path).spent():.4g} of 5 at delta 1e-05"
+
+
+def test_show_prints_a_ledger_without_a_ceiling(tmp_path, capsys):
+    path = tmp_path / "open.sqlite"
+    LedgerFile(path, Budget(math.inf, 1e-5)).reserve("bare", (gaussian(0.0),))
+    code, out, err = run(capsys, "show", path)
+    assert (code, err) == (0, "")
+    assert "ceiling infinite at delta 1e-05" in out
+    assert "epsilon 0 -> infinite" in out
 
 
 def test_show_as_json_is_one_document(path, capsys):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
-from opacus.accountants.analysis.rdp import compute_rdp
-
-from hansa.dp.accounting import DpEvent, to_parts
+from hansa.dp.accounting import DpEvent, renyi_curve
 
 # Whole numbers: at others the divergence of a sampled Gaussian is a series that may not converge.
 _ORDERS = (*range(2, 64), *range(64, 256, 16), *range(256, 1025, 128))
@@ -53,20 +50,8 @@ class RenyiFilter:
 
     def cost(self, events: Iterable[DpEvent]) -> float:
         """Sum of the Renyi divergences of the events; infinite where one has no noise."""
-        return math.fsum(
-            count * _divergence(multiplier, rate, self.order)
-            for event in events
-            for multiplier, rate, count in to_parts(event)
-        )
+        return math.fsum(float(renyi_curve(event, (self.order,))[0]) for event in events)
 
     @property
     def _conversion(self) -> float:
         return math.log1p(-1 / self.order) - math.log(self.delta * self.order) / (self.order - 1)
-
-
-@lru_cache(maxsize=4096)
-def _divergence(multiplier: float, rate: float, order: float) -> float:
-    """Of one Gaussian sum over a Poisson sample (Mironov, Talwar and Zhang 2019, arXiv 1908.10530)."""
-    if multiplier == 0:
-        return math.inf
-    return float(compute_rdp(q=rate, noise_multiplier=multiplier, steps=1, orders=order))

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from opacus.optimizers import DPOptimizer
-from torch import Tensor
 from torch.optim import Optimizer
 
 from hansa.dp.private_sum import Contribution, Door, Release, Table
+from hansa.dp.sparse_optimizer import SumOptimizer
 from hansa.schema import Histories
 
 
-class PrivateSumOptimizer(DPOptimizer):  # type: ignore[misc]
+class PrivateSumOptimizer(SumOptimizer):
     """DP-SGD (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1) with the door doing everything private.
 
     Guarantee: each ``step`` is one ``Door.private_sum`` of ``release``, with its unit, adjacency and
@@ -51,16 +50,6 @@ class PrivateSumOptimizer(DPOptimizer):  # type: ignore[misc]
         self._sum: Callable[[Table], Table] = lambda table: door.private_sum(
             release, contribution(table), histories
         )
-
-    @property
-    def grad_samples(self) -> list[Tensor]:
-        """One entry a parameter, for Opacus's own bookkeeping; no per-sample tensors exist."""
-        return list(self.params)
-
-    @property
-    def accumulated_iterations(self) -> int:
-        """Every step is one batch."""
-        return 1
 
     def clip_and_accumulate(self) -> None:
         """The private sum at the parameter's present value."""

@@ -21,11 +21,8 @@ from torch.nn import Parameter
 from hansa.dp.clipping import Contributions, DenseContributions, OuterContributions, RowContributions
 
 Record = Callable[[Tensor], None]
-_RECURRENT = (
-    DPRNN,
-    DPGRU,
-    DPLSTM,
-)  # they repeat the parameters of the linear layers inside, which have hooks
+# They repeat the parameters of the linear layers inside, which have hooks.
+_RECURRENT = (DPRNN, DPGRU, DPLSTM)
 
 
 @dataclass(frozen=True)

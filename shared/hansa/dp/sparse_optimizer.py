@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -49,7 +50,21 @@ def _sum(parameter: Parameter, part: Contributions, scale: Tensor) -> _Sum:
     return _Sum(None, total)
 
 
-class SparseDPOptimizer(DPOptimizer):  # type: ignore[misc]
+class SumOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus's optimiser where no per-sample gradients exist, only their clipped sum."""
+
+    @property
+    def grad_samples(self) -> list[Tensor]:
+        """One entry a parameter, for Opacus's own bookkeeping."""
+        return list(self.params)
+
+    @property
+    def accumulated_iterations(self) -> int:
+        """Every step is one batch."""
+        return 1
+
+
+class SparseDPOptimizer(SumOptimizer):
     """DP-SGD (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1) for modules in a ``SparseGradSampleModule``.
 
     Use it like Opacus's ``DPOptimizer``: zero_grad, backward, step; ``attach_step_hook`` for an accountant;
@@ -97,16 +112,6 @@ class SparseDPOptimizer(DPOptimizer):  # type: ignore[misc]
         entries = sum(parameter.numel() for parameter in self.params)
         return GridGaussian(self.max_grad_norm, self.noise_multiplier * self.max_grad_norm, entries)
 
-    @property
-    def grad_samples(self) -> list[Tensor]:
-        """One entry a parameter, for Opacus's own bookkeeping; no per-sample tensors exist."""
-        return list(self.params)
-
-    @property
-    def accumulated_iterations(self) -> int:
-        """Every step is one batch."""
-        return 1
-
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum of the batch to ``summed_grad`` and forget the customers' gradients."""
         received = {p: p.grad_sample for p in self.params if getattr(p, "grad_sample", None)}
@@ -117,15 +122,19 @@ class SparseDPOptimizer(DPOptimizer):  # type: ignore[misc]
             # Short work. Threads that helped would spin for milliseconds, on the core that the noise needs.
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
-            parts = [contributions(parameter, its_calls) for parameter, its_calls in received.items()]
-            times = float(customers) if calls[0].mean else 1.0
-            kept, scale = clip(parts, self.mechanism.contribution_bound, times)
-            for parameter, part in zip(received, kept, strict=True):
-                its_sum, so_far = _sum(parameter, part, scale), parameter.summed_grad
-                parameter.summed_grad = its_sum if so_far is None else so_far + its_sum
-            torch.set_num_threads(threads)
+            try:
+                self._accumulate(received, float(customers) if calls[0].mean else 1.0)
+            finally:
+                torch.set_num_threads(threads)
         for parameter in self.params:
             parameter.grad_sample = None
+
+    def _accumulate(self, received: Mapping[Parameter, Sequence[Call]], times: float) -> None:
+        parts = [contributions(parameter, its_calls) for parameter, its_calls in received.items()]
+        kept, scale = clip(parts, self.mechanism.contribution_bound, times)
+        for parameter, part in zip(received, kept, strict=True):
+            its_sum, so_far = _sum(parameter, part, scale), getattr(parameter, "summed_grad", None)
+            parameter.summed_grad = its_sum if so_far is None else so_far + its_sum  # type: ignore[attr-defined]
 
     def add_noise(self) -> None:
         """Write the noisy sum into ``grad``, divided by the expected batch size for a mean loss."""
