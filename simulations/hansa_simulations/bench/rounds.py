@@ -121,7 +121,8 @@ def text(found: timing.Document) -> list[str]:
         "# Seconds a round",
         "",
         f"`dpsgd`, d {DIMENSIONS}, every customer in every round, at most {CAP} items each, {SHOPS} shops. "
-        "The plain loop is torch on one padded matrix of all customers, without shops or messages. "
+        "The plain loop is torch on one padded matrix of all customers, without shops or messages, with "
+        "norms and sums in double precision like the clipping it stands for. "
         "Overhead is what a round takes beyond the plain loop's.",
         "",
         *timing.table(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +137,7 @@ def run_alone(point: Point) -> dict[str, float]:
     Raises:
         RuntimeError: The process failed; with the end of what it said.
     """
-    run = json.loads(_alone(_COMMAND, "simulate", *point.arguments, "--json"))
+    run = json.loads(timing.alone(_COMMAND, "simulate", *point.arguments, "--json"))
     seconds = [round_["seconds"] for round_ in run["history"]]
     return {
         "seconds": statistics.median(seconds[1:]),
@@ -151,21 +149,7 @@ def run_alone(point: Point) -> dict[str, float]:
 
 def baseline() -> float:
     """Peak resident memory in MB of a process that has imported what a run needs, and nothing else."""
-    return float(_alone(_IMPORTS))
-
-
-def _alone(code: str, *arguments: str) -> str:
-    """What Python code prints in a process of its own.
-
-    Raises:
-        RuntimeError: It failed; with the end of what it said.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"hansa {' '.join(arguments)} failed\n{done.stderr[-2000:]}")
-    return done.stdout
+    return float(timing.alone(_IMPORTS))
 
 
 def _case(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -114,8 +112,7 @@ def text(found: timing.Document) -> list[str]:
 def peak_bytes(way: Way, items: int) -> int:
     """The most memory that steps take beyond the model and the batch, measured in a fresh process."""
     code = f"from hansa_simulations.bench import step; print(step.peak_here({way!r}, {items}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+    return int(timing.alone(code))
 
 
 def peak_here(way: Way, items: int) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +42,20 @@ def interleave(measures: Mapping[str, Measure], repeats: int) -> dict[str, list[
                 taken[name].append(seconds)
             say(f"{'warm-up' if not turn else f'turn {turn}/{repeats}'}: {name} {seconds:.3g} s")
     return taken
+
+
+def alone(code: str, *arguments: str) -> str:
+    """What Python code prints in a process of its own.
+
+    Raises:
+        RuntimeError: It failed; with the end of what it said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"python -c '{code.strip()}' {' '.join(arguments)} failed\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def rows(taken: Mapping[str, Sequence[float]], baseline: str, **facts: Any) -> list[dict[str, Any]]:
