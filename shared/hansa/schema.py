@@ -48,9 +48,14 @@ class Histories:
         """int64 [interactions]: the customer of each interaction."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
-    def matrix(self) -> sp.csr_array:
-        """Binary float32 matrix [customers, items]."""
-        data = np.ones(len(self.items), dtype=np.float32)
+    @cached_property
+    def ages(self) -> IntArray:
+        """int64 [interactions]: 0 for a customer's newest interaction, 1 for the one before it, and so on."""
+        return self.offsets[1:][self.rows_index] - 1 - np.arange(len(self.items))
+
+    def matrix(self, recency: float = 0.0) -> sp.csr_array:
+        """float32 matrix [customers, items]: (1 + age)^-recency for each interaction, so binary at 0."""
+        data = ((1.0 + self.ages) ** -recency if recency else np.ones(len(self.items))).astype(np.float32)
         return sp.csr_array((data, self.items, self.offsets), shape=(len(self), self.n_items))
 
     def select(self, customers: npt.NDArray[np.bool_] | IntArray) -> Histories:

@@ -28,8 +28,8 @@ MAX_DUAL_CELLS = 100_000_000
 class Ease(Protocol):
     """A fitted EASE."""
 
-    def score(self, histories: Histories) -> Scores:
-        """x B for every customer's binary row x: float32 [customers, items]."""
+    def score(self, histories: Histories, recency: float = 0.0) -> Scores:
+        """x B for every customer's row x, see ``Histories.matrix``: float32 [customers, items]."""
         ...
 
 
@@ -43,9 +43,9 @@ class PrimalEase:
 
     weights: Scores
 
-    def score(self, histories: Histories) -> Scores:
-        """x B for every customer's binary row x: float32 [customers, items]."""
-        return np.asarray(histories.matrix() @ self.weights, dtype=np.float32)
+    def score(self, histories: Histories, recency: float = 0.0) -> Scores:
+        """x B for every customer's row x, see ``Histories.matrix``: float32 [customers, items]."""
+        return np.asarray(histories.matrix(recency) @ self.weights, dtype=np.float32)
 
     @classmethod
     def from_gram(cls, gram: Scores, regularisation: float) -> PrimalEase:
@@ -72,14 +72,13 @@ class DualEase:
     coefficients: Scores
     scale: np.typing.NDArray[np.float64]
 
-    def score(self, histories: Histories) -> Scores:
-        """x B for every customer's binary row x: float32 [customers, items]."""
-        queries = histories.matrix()
+    def score(self, histories: Histories, recency: float = 0.0) -> Scores:
+        """x B for every customer's row x, see ``Histories.matrix``: float32 [customers, items]."""
+        queries = histories.matrix(recency)
         overlap = (queries @ self.rows.T).toarray().astype(np.float32)
         scores: Scores = overlap @ self.coefficients
-        scores[histories.rows_index, histories.items] += (1 - 1 / self.scale[histories.items]).astype(
-            np.float32
-        )
+        itself = queries.data * (1 - 1 / self.scale[histories.items])
+        scores[histories.rows_index, histories.items] += itself.astype(np.float32)
         return scores
 
 

@@ -53,8 +53,11 @@ class Ials:
     items: torch.Tensor
     settings: IalsSettings
 
-    def score(self, histories: Histories) -> Scores:
-        """w'h_i with w the least-squares vector of each history: float32 [customers, items]."""
+    def score(self, histories: Histories, recency: float = 0.0) -> Scores:
+        """w'h_i with w the least-squares vector of each history: float32 [customers, items].
+
+        Every interaction counts alike: ``recency`` makes no difference here.
+        """
         vectors = _solve(self.items, histories.offsets, histories.items, self.settings)
         return np.asarray((vectors @ self.items.T).numpy(), dtype=np.float32)
 

@@ -20,6 +20,9 @@ from hansa.models.tuning import HoldBack, climb, convincing, hold_back
 from hansa.rng import Generator
 from hansa.schema import Histories
 
+RECENCIES = (0.0, 0.25, 0.5, 1.0, 1.5)
+FORETELLING = 0.5
+"""Start of the recency where the newest interactions are held back: tastes drift."""
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 GAP_FILLING = 0.35
 """Start of lambda where random interactions are held back, relative to the newest."""
@@ -36,12 +39,14 @@ class OwnModel:
         counts: Customers who had each item, float32 [items].
         popularity_weight: w in [0, 1].
         regularisation: lambda of the EASE.
+        recency: How a customer's older interactions fade in the query, see ``Histories.matrix``.
     """
 
     personal: Ease | Ials | None
     counts: Scores
     popularity_weight: float
     regularisation: float
+    recency: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -59,7 +64,8 @@ class OwnModel:
         """float32 [customers, items], on a z-score scale."""
         if self.popularity_weight == 1 or self.personal is None:
             return np.repeat(self.popularity, len(histories), axis=0)
-        return mix(standardise(self.personal.score(histories)), self.popularity, self.popularity_weight)
+        personal = self.personal.score(histories, self.recency)
+        return mix(standardise(personal), self.popularity, self.popularity_weight)
 
     @classmethod
     def fit(cls, histories: Histories, rng: Generator | None = None) -> OwnModel:
@@ -73,7 +79,7 @@ class OwnModel:
 
     def refit(self, histories: Histories) -> OwnModel:
         """The same settings fitted on other rows or more interactions."""
-        return _fit(histories, self.regularisation, self.popularity_weight)
+        return _fit(histories, self.regularisation, self.popularity_weight, self.recency)
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,16 @@ def tune(split: HoldBack, *, newest: bool = True) -> OwnModel:
         return evaluate(model.score, judges.kept, judges.held)["ndcg@10"]
 
     def trial(regularisation: float) -> tuple[OwnModel, Values]:
-        model = _fit(problem, regularisation, 0.0)
+        model = _fit(problem, regularisation, 0.0, FORETELLING if newest else 0.0)
         return model, judge(model)
 
     start = default_regularisation(split.kept) * (1.0 if newest else GAP_FILLING)
     best, values = climb(trial, start, 2.0, 4 if problem.feasible else 0)
+    for recency in RECENCIES if problem.feasible else ():
+        faded = replace(best, recency=recency)
+        found = judge(faded)
+        if convincing(found, values):
+            best, values = faded, found
     best = replace(best, popularity_weight=default_popularity_weight(split.kept))
     values = judge(best)
     for weight in POPULARITY_WEIGHTS:
@@ -143,11 +154,13 @@ def default_popularity_weight(histories: Histories) -> float:
     return min(POPULARITY_WEIGHTS, key=lambda weight: abs(weight - prior))
 
 
-def _fit(data: Histories | EaseProblem, regularisation: float, weight: float) -> OwnModel:
+def _fit(
+    data: Histories | EaseProblem, regularisation: float, weight: float, recency: float
+) -> OwnModel:
     problem = data if isinstance(data, EaseProblem) else EaseProblem(data)
     histories = problem.histories
     counts = np.bincount(histories.items, minlength=histories.n_items).astype(np.float32)
     personal: Ease | Ials | None = None
     if weight < 1:
         personal = problem.solve(regularisation) if problem.feasible else Ials.fit(histories)
-    return OwnModel(personal, counts, weight, regularisation)
+    return OwnModel(personal, counts, weight, regularisation, recency)
