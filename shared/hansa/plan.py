@@ -16,12 +16,14 @@ from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.factorization import Factorization
+from hansa.models.hybrid import Hybrid
 from hansa.models.popularity import Popularity
 
 METHODS: dict[str, type[Method]] = {
     "popularity": Popularity,
     "dpsgd": Factorization,
     "cooccurrence": Cooccurrence,
+    "hybrid": Hybrid,
 }
 DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
 Setting = float | int | str
@@ -201,6 +203,9 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
         if epsilon is None:
             return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
         return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
+    if method == "hybrid":
+        start = recommended_settings("cooccurrence", epsilon, customers)
+        return start | refinement_settings(epsilon, customers)
     if method == "dpsgd" and epsilon is None:
         return {
             "dimensions": 64,
@@ -208,6 +213,18 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
             "negative_weight": 0.1,
             "ridge": 3.0,
             "temperature": 4.0,
+            "optimizer": "fedadam",
+        }
+    return {}
+
+
+def refinement_settings(epsilon: float | None, customers: int) -> dict[str, Setting]:
+    """What ``hybrid`` does beyond ``cooccurrence`` with a budget, from public figures alone."""
+    if epsilon is None:
+        return {
+            "recency": 0.75,
+            "refinement_share": 0.5,
+            "dimensions": 512,
             "optimizer": "fedadam",
         }
     return {}
@@ -225,7 +242,9 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
                 f"--rounds {rounds}: dpsgd needs at least 2, one for counts and one for a gradient"
             )
         return {"gradient_rounds": rounds - 1}
-    needed = 2 if method == "cooccurrence" else 1
+    if method == "hybrid" and rounds > 2:
+        return {"refinement_rounds": rounds - 2}
+    needed = 2 if method in ("cooccurrence", "hybrid") else 1
     if rounds != needed:
         raise UsageError(f"--rounds {rounds}: {method} takes {needed}; leave the option out")
     return {}
