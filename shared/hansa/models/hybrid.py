@@ -49,11 +49,11 @@ class Hybrid(Cooccurrence):
     """
 
     refinement_share: float = 0.0
-    refinement_rounds: int = 20
-    dimensions: int = 16
+    refinement_rounds: int = 10
+    dimensions: int = 128
     next_items: int = 10
     temperature: float = 20.0
-    optimizer: str = "scalar-adam"
+    optimizer: str = "fedadam"
     rate: float = 0.001
     name: str = "hybrid"
 
