@@ -198,6 +198,7 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
     the best sellers, so the vocabulary grows with the root of customers x epsilon. How the constants were
     chosen is in docs/results.md.
+    ``hybrid``: that of ``cooccurrence`` and ``refinement_settings``.
     """
     if method == "cooccurrence":
         if epsilon is None:
@@ -218,19 +219,24 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     return {}
 
 
-REFINEMENT_PAYS = 40_000
+REFINEMENT_PAYS = 80_000
 """Customers x epsilon from which ``hybrid`` spends on gradients; below, they cost more than they bring."""
 
 
 def refinement_settings(epsilon: float | None, customers: int) -> dict[str, Setting]:
     """What ``hybrid`` does beyond ``cooccurrence`` with a budget, from public figures alone.
 
-    Gradients get a fifth of the budget from ``REFINEMENT_PAYS`` on, and nothing below; the measurements are
-    in docs/methods.md. Without noise more dimensions and rounds pay.
+    Gradients get a twentieth of the budget from ``REFINEMENT_PAYS`` on, and nothing below; the measurements
+    are in docs/methods.md. Without noise more dimensions and rounds pay.
     """
     if epsilon is None:
-        return {"recency": 0.75, "refinement_share": 0.5, "refinement_rounds": 20, "dimensions": 512}
-    return {"refinement_share": 0.2 if customers * epsilon >= REFINEMENT_PAYS else 0.0}
+        return {
+            "recency": 0.75,
+            "refinement_share": 0.5,
+            "refinement_rounds": 20,
+            "dimensions": 512,
+        }
+    return {"leading": 0.7, "refinement_share": 0.05 if customers * epsilon >= REFINEMENT_PAYS else 0.0}
 
 
 def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:

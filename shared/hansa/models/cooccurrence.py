@@ -41,13 +41,18 @@ def without_idle_columns(table: Table) -> Table:
     return table[:, : int(used[-1]) + 1 if len(used) else 0]
 
 
-def output_table(table: Table) -> Table:
-    """What a query meets: each item's embedding over 1 - H_jj, the share of itself that EASE takes out."""
+def output_table(table: Table, leading: float = 1.0) -> Table:
+    """What a query meets: each item's embedding over 1 - H_jj, the share of itself that EASE takes out.
+
+    Args:
+        table: The embeddings, float32 [vocabulary, rank].
+        leading: Factor of the first column.
+    """
     embeddings = torch.from_numpy(table)  # whose arithmetic stays silent on a state that overflows
-    outputs: Table = (
-        embeddings / (1 - embeddings.square().sum(dim=1, keepdim=True).clamp(max=0.999))
-    ).numpy()
-    return outputs
+    outputs = embeddings / (1 - embeddings.square().sum(dim=1, keepdim=True).clamp(max=0.999))
+    outputs[:, :1] *= leading
+    scaled: Table = outputs.numpy()
+    return scaled
 
 
 def within(histories: Histories, chosen: npt.NDArray[np.int64]) -> Histories:
@@ -79,6 +84,8 @@ class Cooccurrence(Method):
         regularisation: lambda of the EASE, for a customer who weighs 1 in all.
         popularity_weight: Share of the z-scored logarithm of the counts in the score.
         rank: Most dimensions kept.
+        leading: Weight of the leading dimension in the scores. It is what is sold most, of all dimensions the
+            one that noise leaves whole, so that it outweighs the others more than it should.
         recency: Power by which a customer's older items count less in the customer's own scores.
     """
 
@@ -90,6 +97,7 @@ class Cooccurrence(Method):
     regularisation: float = 50.0
     popularity_weight: float = 0.1
     rank: int = 1024
+    leading: float = 1.0
     recency: float = 0.0
     name: str = "cooccurrence"
 
@@ -101,6 +109,8 @@ class Cooccurrence(Method):
             raise ValueError("count_share must lie between 0 and 1")
         if not (self.regularisation > 0 and self.threshold >= 0):
             raise ValueError("regularisation must be above 0, threshold at least 0")
+        if not 0 <= self.leading <= 1:
+            raise ValueError("leading must lie between 0 and 1")
         if not 0 <= self.recency <= 4:
             raise ValueError("recency must lie between 0 and 4")
         if not 0 <= self.popularity_weight <= 1:
@@ -170,7 +180,7 @@ class Cooccurrence(Method):
     def _personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
         """Scores of the vocabulary for weighted rows over it: float32 [customers, vocabulary]."""
         table = without_idle_columns(state[EMBEDDINGS])
-        return np.asarray(queries @ table @ output_table(table).T)
+        return np.asarray(queries @ table @ output_table(table, self.leading).T)
 
     def _chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
         """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""

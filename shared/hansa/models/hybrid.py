@@ -141,7 +141,7 @@ class Hybrid(Cooccurrence):
 
     def _outputs(self, state: Mapping[str, Table]) -> Tensor:
         """The output table and the biases, float32 [vocabulary, used rank + 1]."""
-        outputs = torch.from_numpy(output_table(without_idle_columns(state[EMBEDDINGS])))
+        outputs = torch.from_numpy(output_table(without_idle_columns(state[EMBEDDINGS]), self.leading))
         refinement = torch.from_numpy(state[REFINEMENT])
         refined = min(self._refined, outputs.shape[1])
         parts = [outputs[:, :refined] + refinement[:, :refined], outputs[:, refined:], refinement[:, -1:]]
