@@ -16,12 +16,14 @@ from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.factorization import Factorization
+from hansa.models.hybrid import Hybrid
 from hansa.models.popularity import Popularity
 
 METHODS: dict[str, type[Method]] = {
     "popularity": Popularity,
     "dpsgd": Factorization,
     "cooccurrence": Cooccurrence,
+    "hybrid": Hybrid,
 }
 DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
 Setting = float | int | str
@@ -196,11 +198,15 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
     the best sellers, so the vocabulary grows with the root of customers x epsilon. How the constants were
     chosen is in docs/results.md.
+    ``hybrid``: that of ``cooccurrence`` and ``refinement_settings``.
     """
     if method == "cooccurrence":
         if epsilon is None:
             return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
         return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
+    if method == "hybrid":
+        start = recommended_settings("cooccurrence", epsilon, customers)
+        return start | refinement_settings(epsilon, customers)
     if method == "dpsgd" and epsilon is None:
         return {
             "dimensions": 64,
@@ -211,6 +217,26 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
             "optimizer": "fedadam",
         }
     return {}
+
+
+REFINEMENT_PAYS = 80_000
+"""Customers x epsilon from which ``hybrid`` spends on gradients; below, they cost more than they bring."""
+
+
+def refinement_settings(epsilon: float | None, customers: int) -> dict[str, Setting]:
+    """What ``hybrid`` does beyond ``cooccurrence`` with a budget, from public figures alone.
+
+    Gradients get a twentieth of the budget from ``REFINEMENT_PAYS`` on, and nothing below; the measurements
+    are in docs/methods.md. Without noise more dimensions and rounds pay.
+    """
+    if epsilon is None:
+        return {
+            "recency": 0.75,
+            "refinement_share": 0.5,
+            "refinement_rounds": 20,
+            "dimensions": 512,
+        }
+    return {"leading": 0.7, "refinement_share": 0.05 if customers * epsilon >= REFINEMENT_PAYS else 0.0}
 
 
 def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
@@ -225,7 +251,9 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
                 f"--rounds {rounds}: dpsgd needs at least 2, one for counts and one for a gradient"
             )
         return {"gradient_rounds": rounds - 1}
-    needed = 2 if method == "cooccurrence" else 1
+    if method == "hybrid" and rounds > 2:
+        return {"refinement_rounds": rounds - 2}
+    needed = 2 if method in ("cooccurrence", "hybrid") else 1
     if rounds != needed:
         raise UsageError(f"--rounds {rounds}: {method} takes {needed}; leave the option out")
     return {}

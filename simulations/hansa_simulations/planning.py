@@ -21,7 +21,7 @@ def plan(
         float | None, typer.Option(help="Default: min(1e-5, N^-1.1), N the declared customers of all shops.")
     ] = None,
     dp: Annotated[str, typer.Option(help="local, distributed, central or none.")] = "local",
-    method: Annotated[str, typer.Option(help="cooccurrence, dpsgd or popularity.")] = "cooccurrence",
+    method: Annotated[str, typer.Option(help="cooccurrence, hybrid, dpsgd or popularity.")] = "cooccurrence",
     lifetime: Annotated[
         int, typer.Option(help="Trainings that a shop's lifetime ceiling is to pay for.")
     ] = 1,
@@ -96,6 +96,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     for release in found["releases"]:
         yield from _paragraph("Noise", _noise(release))
         yield from _paragraph("", _signals(release))
+    if found["split"] is not None:
+        yield from _paragraph("Split", _split(found["split"]))
     if found["lifetime"] is not None:
         yield from _paragraph("Lifetime", _lifetime(found["lifetime"]))
     yield from _paragraph("Smallest", _smallest(found["payoff"]))
@@ -168,6 +170,11 @@ def _ratio(signal: Mapping[str, Any]) -> str:
     ratio = f"{signal['ratio']:.1f}" if signal["ratio"] < 10 else f"{signal['ratio']:,.0f}"
     visible = signal["items_above_noise"]
     return ratio if visible is None else f"{ratio} ({words.count(visible, 'item')} above twice the noise)"
+
+
+def _split(split: Mapping[str, Any]) -> str:
+    gradients = f"gradients {split['refinement']:.0%}" if split["refinement"] else "nothing for gradients"
+    return f"counts {split['counts']:.0%}, pairs {split['pairs']:.0%}, {gradients}: {split['why']}"
 
 
 def _lifetime(lifetime: Mapping[str, Any]) -> str:

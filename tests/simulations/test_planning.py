@@ -35,6 +35,19 @@ def test_the_figures_that_were_asked_for_are_there(capsys):
     assert "federation in which joining can pay, on data like grocery baskets" in text
 
 
+def test_the_split_of_hybrid_is_told(capsys):
+    main([*GROCERS, "--dp", "central", "--method", "hybrid"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Split counts 10%, pairs 90%, nothing for gradients: on the data measured gradients do not pay"
+        in text
+    )
+    main([*GROCERS, "--dp", "central", "--method", "hybrid", "--set", "method.refinement_share=0.5"])
+    assert "Split counts 5%, pairs 45%, gradients 50%" in " ".join(capsys.readouterr().out.split())
+    main([*GROCERS, "--dp", "central"])
+    assert "Split" not in capsys.readouterr().out
+
+
 def test_no_line_is_wider_than_a_terminal(capsys):
     main(
         [*GROCERS, "--method", "dpsgd", "--set", "method.sampling_rate=0.5", "--set", "method.local_steps=2"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 
 from hansa.dp.clipping import Contributions
@@ -23,6 +24,7 @@ from hansa.models.base import Method, NoisySum, State
 from hansa.models.mixture import mix, standardise
 from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.models.recency import recency_matrix
 from hansa.rng import Generator
 from hansa.schema import Histories
 
@@ -31,6 +33,39 @@ EMBEDDINGS = "embeddings"
 FLOOR = "floor"
 
 _vocabularies: Memo[npt.NDArray[np.int64]] = Memo()
+
+
+def without_idle_columns(table: Table) -> Table:
+    """``table`` up to its last column that is not zero: what denoising left of the rank."""
+    used = np.flatnonzero(table.any(axis=0))
+    return table[:, : int(used[-1]) + 1 if len(used) else 0]
+
+
+def output_table(table: Table, leading: float = 1.0) -> Table:
+    """What a query meets: each item's embedding over 1 - H_jj, the share of itself that EASE takes out.
+
+    Args:
+        table: The embeddings, float32 [vocabulary, rank].
+        leading: Factor of the first column.
+    """
+    embeddings = torch.from_numpy(table)  # whose arithmetic stays silent on a state that overflows
+    outputs = embeddings / (1 - embeddings.square().sum(dim=1, keepdim=True).clamp(max=0.999))
+    outputs[:, :1] *= leading
+    scaled: Table = outputs.numpy()
+    return scaled
+
+
+def within(histories: Histories, chosen: npt.NDArray[np.int64]) -> Histories:
+    """The same customers with only their items in ``chosen``, known by their position in it.
+
+    Args:
+        histories: Rows over the catalogue.
+        chosen: int64 [vocabulary], increasing.
+    """
+    position = np.full(histories.n_items, -1, dtype=np.int32)
+    position[chosen] = np.arange(len(chosen), dtype=np.int32)
+    kept = histories.where(position[histories.items] >= 0)
+    return Histories(kept.offsets, position[kept.items], len(chosen))
 
 
 @dataclass(frozen=True)
@@ -49,6 +84,9 @@ class Cooccurrence(Method):
         regularisation: lambda of the EASE, for a customer who weighs 1 in all.
         popularity_weight: Share of the z-scored logarithm of the counts in the score.
         rank: Most dimensions kept.
+        leading: Weight of the leading dimension in the scores. It is what is sold most, of all dimensions the
+            one that noise leaves whole, so that it outweighs the others more than it should.
+        recency: Power by which a customer's older items count less in the customer's own scores.
     """
 
     n_items: int
@@ -59,6 +97,8 @@ class Cooccurrence(Method):
     regularisation: float = 50.0
     popularity_weight: float = 0.1
     rank: int = 1024
+    leading: float = 1.0
+    recency: float = 0.0
     name: str = "cooccurrence"
 
     def __post_init__(self) -> None:
@@ -69,6 +109,10 @@ class Cooccurrence(Method):
             raise ValueError("count_share must lie between 0 and 1")
         if not (self.regularisation > 0 and self.threshold >= 0):
             raise ValueError("regularisation must be above 0, threshold at least 0")
+        if not 0 <= self.leading <= 1:
+            raise ValueError("leading must lie between 0 and 1")
+        if not 0 <= self.recency <= 4:
+            raise ValueError("recency must lie between 0 and 4")
         if not 0 <= self.popularity_weight <= 1:
             raise ValueError("popularity_weight must lie between 0 and 1")
 
@@ -98,13 +142,10 @@ class Cooccurrence(Method):
         """Counts, or each customer's co-occurrence over the vocabulary that the counts have chosen."""
         if release.name == COUNTS:
             return lambda histories: counts_contribution(histories, self.cap)
-        position = np.full(self.n_items, -1, dtype=np.int32)
         chosen = self._chosen(state)
-        position[chosen] = np.arange(len(chosen), dtype=np.int32)
 
         def pairs(histories: Histories) -> Contributions:
-            newest = histories.where(position[histories.items] >= 0).newest(self.cap)
-            return PairContributions(Histories(newest.offsets, position[newest.items], len(chosen)))
+            return PairContributions(within(histories, chosen).newest(self.cap))
 
         return pairs
 
@@ -130,15 +171,16 @@ class Cooccurrence(Method):
         """z-scored EASE and log counts over the vocabulary; NaN outside, where a shop's own model decides."""
         chosen = self._chosen(state)
         scores = np.full((len(histories), self.n_items), np.nan, dtype=np.float32)
-        used = np.flatnonzero(state[EMBEDDINGS].any(axis=0))
-        table = state[EMBEDDINGS][:, : int(used[-1]) + 1 if len(used) else 0]
-        vectors = histories.matrix()[:, chosen] @ table
-        own = np.minimum((table**2).sum(axis=1), np.float32(0.999))
-        personal = (vectors @ table.T) / (1 - own)
+        personal = self._personal(state, recency_matrix(within(histories, chosen), self.recency))
         counts = np.maximum(state[COUNTS][chosen, 0], max(float(state[FLOOR][0, 0]), 1e-3))
         popularity = standardise(np.log(counts)[None])
         scores[:, chosen] = mix(standardise(personal), popularity, self.popularity_weight)
         return scores
+
+    def _personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
+        """Scores of the vocabulary for weighted rows over it: float32 [customers, vocabulary]."""
+        table = without_idle_columns(state[EMBEDDINGS])
+        return np.asarray(queries @ table @ output_table(table, self.leading).T)
 
     def _chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
         """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -22,6 +21,7 @@ from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.memo import Memo
 from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
+from hansa.models.coins import coins
 from hansa.models.optimizers import Memory, ServerOptimizer
 from hansa.models.popularity import COUNTS, counts_contribution, counts_release
 from hansa.models.softmax import Candidates, full_gradient, sampled_gradient
@@ -29,7 +29,6 @@ from hansa.rng import Generator, seeded_generator
 from hansa.schema import Histories, IntArray
 
 ITEMS = "items"
-Mask = npt.NDArray[np.bool_]
 _MOST_STEPS = 100_000  # a plan from elsewhere must not fill a shop's memory
 
 
@@ -161,7 +160,7 @@ class Factorization(Method):
             items, present = torch.from_numpy(rows), torch.from_numpy(marks)
             given = wanted = present
             if self.given_share < 1:
-                given = torch.from_numpy(marks & (_coins(round_, rows, marks) < self.given_share))
+                given = torch.from_numpy(marks & (coins(round_, rows, marks) < self.given_share))
                 wanted = present & ~given
             vectors = self._vectors(step.solver, items, given)
             factors = torch.cat([self.temperature * vectors, vectors.new_ones(len(histories), 1)], dim=1)
@@ -228,23 +227,3 @@ class Factorization(Method):
         """The public candidates of a round: drawn without looking at any data."""
         chosen = seeded_generator(round_, "candidates").choice(self.n_items, self.candidates, replace=False)
         return np.sort(chosen).astype(np.int64)
-
-
-def _coins(round_: int, items: IntArray, present: Mask) -> npt.NDArray[np.float64]:
-    """A public pseudo-random number in [0, 1) for each of the padded items, fresh every round.
-
-    It depends on the round, the item and the set of the customer's own items, so that contributions stay
-    pure functions of one customer's row and yet different customers' coins differ.
-    """
-    mixed = _mix(items.astype(np.uint64) + np.uint64(1))
-    person = np.where(present, mixed, np.uint64(0)).sum(axis=1, dtype=np.uint64)
-    salt = _mix(np.array([round_], dtype=np.uint64))
-    bits = _mix(mixed ^ _mix(person + salt)[:, None]) >> np.uint64(11)
-    return bits.astype(np.float64) * 2.0**-53
-
-
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -10,7 +10,8 @@ from typing import Any
 from hansa.dp.accounting import ACCOUNTANT, CROSS_CHECK, DpEvent, cross_check, epsilon, with_overlap
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
-from hansa.plan import Plan
+from hansa.models.hybrid import Hybrid
+from hansa.plan import REFINEMENT_PAYS, Plan
 from hansa.planner.advice import judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
 from hansa.planner.question import AVAILABLE, Question, league_of, plan_of
@@ -40,6 +41,7 @@ def answer(question: Question) -> dict[str, Any]:
         "what_would_work": [] if verdict == "can pay" else remedies(question),
         "privacy": _privacy(question, plan) if private else None,
         "releases": _releases(question, plan),
+        "split": _split(plan),
         "lifetime": _lifetime(question, plan) if private else None,
         "payoff": _payoff(question),
         "assumptions": _assumptions(question),
@@ -63,6 +65,27 @@ def _privacy(question: Question, plan: Plan) -> dict[str, Any]:
 
 def _releases(question: Question, plan: Plan) -> list[dict[str, Any]]:
     return [_release(question, release, len(list(same))) for release, same in groupby(plan.releases)]
+
+
+def _split(plan: Plan) -> dict[str, Any] | None:
+    """What each kind of release of ``hybrid`` gets of the budget (of 1 / sigma^2), and why."""
+    method = plan.learner
+    if not isinstance(method, Hybrid):
+        return None
+    refinement = method.refinement_share
+    left = 1 - refinement
+    why = "without noise shares do not matter" if plan.dp == "none" else ""
+    if not why:
+        pay = "pay" if plan.customers * epsilon(plan.event(), plan.delta) >= REFINEMENT_PAYS else "do not pay"
+        why = (
+            f"on the data measured gradients {pay} at {plan.customers:,} declared customers and this epsilon"
+        )
+    return {
+        "counts": left * method.count_share,
+        "pairs": left * (1 - method.count_share),
+        "refinement": refinement,
+        "why": why,
+    }
 
 
 def _release(question: Question, release: Release, rounds: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from hansa.dp.clipping import clipped_sum
 from hansa.metrics import evaluate
 from hansa.models.base import NoisySum
-from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence
+from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence, output_table
 from hansa.models.ease import PrimalEase
 from hansa.plan import recommended_settings
 from hansa.rng import seeded_generator
@@ -88,3 +88,11 @@ def test_the_vocabulary_grows_with_the_budget_and_the_release_with_the_vocabular
 def test_public_state_grows_with_the_vocabulary_and_not_with_catalogue_times_rank() -> None:
     shapes = Cooccurrence(1_000_000, vocabulary=300).state_shapes()
     assert sum(rows * width for rows, width in shapes.values()) < 1_000_000 + 300 * 300 + 2
+
+
+def test_the_leading_dimension_counts_as_much_as_it_is_told():
+    table = np.array([[0.6, 0.3], [0.5, -0.4]], dtype=np.float32)
+    full, half = output_table(table), output_table(table, 0.5)
+    np.testing.assert_allclose(full[0], table[0] / (1 - 0.45), rtol=1e-6)
+    np.testing.assert_array_equal(half[:, 0], full[:, 0] / 2)
+    np.testing.assert_array_equal(half[:, 1], full[:, 1])

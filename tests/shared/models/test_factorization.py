@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hansa.dp.accounting import compose, gaussian
 from hansa.models.base import NoisySum
-from hansa.models.factorization import COUNTS, ITEMS, Factorization, _coins
+from hansa.models.coins import coins
+from hansa.models.factorization import COUNTS, ITEMS, Factorization
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
 
@@ -51,7 +52,7 @@ def parts(method, row):
     items, present = pack([row]).padded(method.cap)
     if method.given_share == 1:
         return list(row), list(row)
-    given = _coins(ROUND, items, present)[0] < method.given_share
+    given = coins(ROUND, items, present)[0] < method.given_share
     return items[0][present[0] & given].tolist(), items[0][present[0] & ~given].tolist()
 
 
@@ -124,12 +125,12 @@ def test_the_share_of_given_items_is_kept_and_fresh_every_round():
     many = Histories(offsets, np.concatenate(rows).astype(np.int32), 2000)
     masks = {}
     for round_ in (2, 3):
-        masks[round_] = _coins(round_, *many.padded(method.cap)) < method.given_share
+        masks[round_] = coins(round_, *many.padded(method.cap)) < method.given_share
         assert abs(masks[round_].mean() - 0.3) < 5.5 * (0.3 * 0.7 / 10_000) ** 0.5
     agreement = (masks[2] == masks[3]).mean()
     assert abs(agreement - (0.3**2 + 0.7**2)) < 0.03  # independent coins
     few = many.select(np.arange(3, 7))  # nobody else's row matters
-    np.testing.assert_array_equal(_coins(2, *few.padded(500)) < method.given_share, masks[2][3:7])
+    np.testing.assert_array_equal(coins(2, *few.padded(500)) < method.given_share, masks[2][3:7])
 
 
 def test_candidates_are_public_distinct_and_fresh_every_round():

@@ -17,6 +17,7 @@ from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import PAIRS, Cooccurrence
 from hansa.models.factorization import Factorization
+from hansa.models.hybrid import REFINEMENT, Hybrid
 from hansa.models.popularity import Popularity
 from hansa.plan import METHODS as NAMED
 from hansa.plan import Plan
@@ -39,6 +40,12 @@ METHODS = [
     Cooccurrence(N_ITEMS),
     Cooccurrence(N_ITEMS, vocabulary=5, rank=3),
     Cooccurrence(N_ITEMS, vocabulary=7, cap=3),
+    Cooccurrence(N_ITEMS, vocabulary=7, recency=0.5),
+    Hybrid(N_ITEMS),
+    Hybrid(N_ITEMS, refinement_share=0.4, refinement_rounds=2, recency=1.0),
+    Hybrid(
+        N_ITEMS, vocabulary=7, cap=4, refinement_share=0.4, refinement_rounds=2, dimensions=2, next_items=2
+    ),
 ]
 
 
@@ -339,7 +346,8 @@ def test_shapes_are_the_declared_ones(method):
     assert all(table.dtype == np.float32 and np.isfinite(table).all() for table in state.values())
     memory = {}
     for round_, release in rounds(method):
-        assert release.rows == (packed_rows(method.size) if release.name == PAIRS else N_ITEMS)
+        size = getattr(method, "size", N_ITEMS)
+        assert release.rows == {PAIRS: packed_rows(size), REFINEMENT: size}.get(release.name, N_ITEMS)
         assert release.noise_multiplier >= 0
         assert release.bound > 0
         total = seeded_generator(round_).standard_normal((release.rows, release.width)).astype(np.float32)

@@ -61,6 +61,19 @@ def test_popularity_is_not_oversold():
     assert found["what_would_work"] == ["--method cooccurrence, which learns what goes with what"]
 
 
+def test_hybrid_says_how_it_splits_the_budget_and_why():
+    small, large = (replace(GROCERS, dp="central", method="hybrid", customers=n) for n in (20, 5_000))
+    for question, word in ((small, "do not pay"), (large, "gradients pay")):
+        split = answer(question)["split"]
+        assert word in split["why"]
+        spent = {}
+        for release in plan_of(question).learner.releases():
+            spent[release.name] = spent.get(release.name, 0) + release.noise_multiplier**-2
+        assert {name: split[name] for name in spent} == pytest.approx(spent)
+        assert (split["refinement"] > 0) == ("refinement" in spent) == (question is large)
+    assert answer(replace(small, method="cooccurrence"))["split"] is None
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dp", DP_CHOICES)
 def test_answers_are_json(method, dp):
