@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hansa.dp.clipping import Contributions
 from hansa.dp.pairs import PairContributions, packed_rows, unpack
@@ -23,6 +22,7 @@ from hansa.models.base import Method, NoisySum, State
 from hansa.models.mixture import mix, standardise
 from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.models.spectrum import leading
 from hansa.rng import Generator
 from hansa.schema import Histories
 
@@ -117,14 +117,13 @@ class Cooccurrence(Method):
         if release.name == COUNTS:
             floor = np.full((1, 1), max(2 * sum_.noise_deviation, 0.5), dtype=np.float32)
             return {**state, COUNTS: sum_.total, FLOOR: floor}
-        matrix = torch.from_numpy(unpack(sum_.total, self.size))
         radius = float(np.sqrt(2 * self.size)) * sum_.noise_deviation
-        values, vectors = torch.linalg.eigh(matrix)
-        values = (values - self.threshold * radius).clamp(min=0)
-        shares = values / (values + self.regularisation)
-        rank = min(self.rank, self.size)
-        embeddings = (vectors * shares.sqrt())[:, -rank:].flip(1).contiguous()
-        return {**state, EMBEDDINGS: embeddings.numpy()}
+        above = self.threshold * radius
+        values, vectors = leading(unpack(sum_.total, self.size), above, min(self.rank, self.size), radius)
+        shares = (values - above) / (values - above + self.regularisation)
+        embeddings = np.zeros_like(state[EMBEDDINGS])
+        embeddings[:, : len(values)] = vectors * np.sqrt(shares)
+        return {**state, EMBEDDINGS: embeddings}
 
     def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
         """z-scored EASE and log counts over the vocabulary; NaN outside, where a shop's own model decides."""
