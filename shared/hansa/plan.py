@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -17,12 +18,16 @@ from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.factorization import Factorization
 from hansa.models.popularity import Popularity
+from hansa.models.subspace import Subspace
 
 METHODS: dict[str, type[Method]] = {
     "popularity": Popularity,
     "dpsgd": Factorization,
     "cooccurrence": Cooccurrence,
+    "subspace": Subspace,
 }
+LARGEST_MATRIX = 10_000
+"""Items from which on a matrix [items, items], at 8 bytes half an entry, is no longer handed around."""
 DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
 Setting = float | int | str
 
@@ -194,13 +199,18 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
 
     ``dpsgd``: without noise more dimensions and a stricter training pay; with noise fewer do.
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
-    the best sellers, so the vocabulary grows with the root of customers x epsilon. How the constants were
+    the best sellers, so the vocabulary grows with the root of customers x epsilon; the same for ``subspace``,
+    which without noise takes the whole catalogue. How the constants were
     chosen is in docs/results.md.
     """
     if method == "cooccurrence":
         if epsilon is None:
             return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
         return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
+    if method == "subspace":
+        if epsilon is None:
+            return {"dimensions": 256, "regularisation": 30.0, "popularity_weight": 0.0}
+        return recommended_settings("cooccurrence", epsilon, customers)
     if method == "dpsgd" and epsilon is None:
         return {
             "dimensions": 64,
@@ -211,6 +221,26 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
             "optimizer": "fedadam",
         }
     return {}
+
+
+def variant(
+    method: str, settings: Mapping[str, Setting], n_items: int, epsilon: float | None, customers: int
+) -> tuple[str, str | None]:
+    """The method that runs, and why it is another than the one asked for; from public figures alone.
+
+    ``cooccurrence`` becomes ``subspace`` where its vocabulary would be above ``LARGEST_MATRIX``: the one
+    recommended, or without noise the whole catalogue. A vocabulary in ``settings`` keeps it.
+    """
+    if method != "cooccurrence" or "vocabulary" in settings:
+        return method, None
+    fitting = recommended_settings(method, epsilon, customers)["vocabulary"]
+    items = n_items if epsilon is None else min(n_items, int(fitting))
+    if items <= LARGEST_MATRIX:
+        return method, None
+    return "subspace", (
+        f"method: subspace in place of cooccurrence, whose matrix over {items:,} items would be too large; "
+        f"--set method.vocabulary={LARGEST_MATRIX} or fewer keeps cooccurrence"
+    )
 
 
 def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
@@ -225,6 +255,10 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
                 f"--rounds {rounds}: dpsgd needs at least 2, one for counts and one for a gradient"
             )
         return {"gradient_rounds": rounds - 1}
+    if method == "subspace":
+        if rounds < 2:
+            raise UsageError(f"--rounds {rounds}: subspace needs at least 2, counts and a block")
+        return {"iterations": rounds - 1}
     needed = 2 if method == "cooccurrence" else 1
     if rounds != needed:
         raise UsageError(f"--rounds {rounds}: {method} takes {needed}; leave the option out")

@@ -21,7 +21,7 @@ def simulate(
         typer.Option(help="Deal the customers to this many shops, where the data has not as many."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="popularity, dpsgd or cooccurrence. Default: cooccurrence.")
+        str | None, typer.Option(help="popularity, dpsgd, cooccurrence or subspace. Default: cooccurrence.")
     ] = None,
     dp: Annotated[str | None, typer.Option(help="central, local or none. Default: central.")] = None,
     epsilon: Annotated[

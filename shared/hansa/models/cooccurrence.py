@@ -7,13 +7,12 @@ on it is kept in the form of item embeddings, which shops apply to each customer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from hansa.dp.clipping import Contributions
 from hansa.dp.pairs import PairContributions, packed_rows, unpack
 from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.memo import Memo
@@ -98,15 +97,20 @@ class Cooccurrence(Method):
         """Counts, or each customer's co-occurrence over the vocabulary that the counts have chosen."""
         if release.name == COUNTS:
             return lambda histories: counts_contribution(histories, self.cap)
+        over_vocabulary = self.over_vocabulary(state)
+        return lambda histories: PairContributions(over_vocabulary(histories))
+
+    def over_vocabulary(self, state: State) -> Callable[[Histories], Histories]:
+        """What takes customers' newest ``cap`` items of the vocabulary, as positions in it."""
         position = np.full(self.n_items, -1, dtype=np.int32)
         chosen = self._chosen(state)
         position[chosen] = np.arange(len(chosen), dtype=np.int32)
 
-        def pairs(histories: Histories) -> Contributions:
+        def restrict(histories: Histories) -> Histories:
             newest = histories.where(position[histories.items] >= 0).newest(self.cap)
-            return PairContributions(Histories(newest.offsets, position[newest.items], len(chosen)))
+            return Histories(newest.offsets, position[newest.items], len(chosen))
 
-        return pairs
+        return restrict
 
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
         """Keep the counts, or turn the noisy co-occurrence into embeddings.

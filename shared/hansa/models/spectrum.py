@@ -7,6 +7,8 @@ takes a handful of products with the matrix. Where many are, LAPACK's MRRR finds
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
@@ -80,7 +82,7 @@ def _filter(matrix: Tensor, block: Tensor, low: float, high: float, largest: flo
 
 def _by_lapack(matrix: Floats, above: float, most: int) -> tuple[Floats, Floats]:
     size = len(matrix)
-    asked = {"subset_by_index": (size - most, size - 1)} if most < size else {}
+    asked: dict[str, Any] = {"subset_by_index": (size - most, size - 1)} if most < size else {}
     if above > 0:
         asked = {"subset_by_value": (above, np.inf)}
     values, vectors = scipy.linalg.eigh(matrix.T, driver="evr", **asked)

@@ -10,7 +10,7 @@ from typing import Any
 from hansa.dp.accounting import ACCOUNTANT, CROSS_CHECK, DpEvent, cross_check, epsilon, with_overlap
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
-from hansa.plan import Plan
+from hansa.plan import Plan, declared
 from hansa.planner.advice import judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
 from hansa.planner.question import AVAILABLE, Question, league_of, plan_of
@@ -33,7 +33,7 @@ def answer(question: Question) -> dict[str, Any]:
         "items": question.items,
         "dp": question.dp,
         "available": question.dp in AVAILABLE,
-        "method": question.method,
+        "method": plan.method,
         "settings": plan.settings,
         "verdict": verdict,
         "reason": reason,
@@ -162,6 +162,9 @@ def _assumptions(question: Question) -> list[str]:
         "gains by a law in customers x epsilon, fitted to co-occurrence on three kinds of data and off by a "
         "factor of 2 or more (docs/planning.md); where pooling itself gains nothing, nothing is kept",
     ]
+    _, why = question.variant(declared(question.everyone))
+    if why:
+        found.append(why)
     if question.budget is not None:
         found.append("on video games Hansa's own runs have so far kept far less than that law says")
     if question.method == "dpsgd":

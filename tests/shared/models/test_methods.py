@@ -18,6 +18,7 @@ from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import PAIRS, Cooccurrence
 from hansa.models.factorization import Factorization
 from hansa.models.popularity import Popularity
+from hansa.models.subspace import BLOCK, Subspace
 from hansa.plan import METHODS as NAMED
 from hansa.plan import Plan
 from hansa.records import Request
@@ -39,6 +40,9 @@ METHODS = [
     Cooccurrence(N_ITEMS),
     Cooccurrence(N_ITEMS, vocabulary=5, rank=3),
     Cooccurrence(N_ITEMS, vocabulary=7, cap=3),
+    Subspace(N_ITEMS),
+    Subspace(N_ITEMS, dimensions=3, iterations=1, vocabulary=5),
+    Subspace(N_ITEMS, dimensions=4, iterations=2, cap=3),
 ]
 
 
@@ -339,7 +343,8 @@ def test_shapes_are_the_declared_ones(method):
     assert all(table.dtype == np.float32 and np.isfinite(table).all() for table in state.values())
     memory = {}
     for round_, release in rounds(method):
-        assert release.rows == (packed_rows(method.size) if release.name == PAIRS else N_ITEMS)
+        rows = {PAIRS: lambda: packed_rows(method.size), BLOCK: lambda: method.size}
+        assert release.rows == rows.get(release.name, lambda: N_ITEMS)()
         assert release.noise_multiplier >= 0
         assert release.bound > 0
         total = seeded_generator(round_).standard_normal((release.rows, release.width)).astype(np.float32)
