@@ -16,6 +16,7 @@ from hansa.dp.private_sum import DpModel, Release
 from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
+from hansa.models.dpals import Dpals
 from hansa.models.factorization import Factorization
 from hansa.models.popularity import Popularity
 from hansa.models.subspace import Subspace
@@ -25,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "dpsgd": Factorization,
     "cooccurrence": Cooccurrence,
     "subspace": Subspace,
+    "dpals": Dpals,
 }
 LARGEST_MATRIX = 10_000
 """Items from which on a matrix [items, items], at 8 bytes half an entry, is no longer handed around."""
@@ -207,6 +209,8 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
         if epsilon is None:
             return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
         return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
+    if method == "dpals":
+        return {} if epsilon is None else recommended_settings("cooccurrence", epsilon, customers)
     if method == "subspace":
         if epsilon is None:
             return {"dimensions": 256, "regularisation": 30.0, "popularity_weight": 0.0}
@@ -255,9 +259,9 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
                 f"--rounds {rounds}: dpsgd needs at least 2, one for counts and one for a gradient"
             )
         return {"gradient_rounds": rounds - 1}
-    if method == "subspace":
+    if method in ("subspace", "dpals"):
         if rounds < 2:
-            raise UsageError(f"--rounds {rounds}: subspace needs at least 2, counts and a block")
+            raise UsageError(f"--rounds {rounds}: {method} needs at least 2, one of them for counts")
         return {"iterations": rounds - 1}
     needed = 2 if method == "cooccurrence" else 1
     if rounds != needed:

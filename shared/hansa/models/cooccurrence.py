@@ -103,7 +103,7 @@ class Cooccurrence(Method):
     def over_vocabulary(self, state: State) -> Callable[[Histories], Histories]:
         """What takes customers' newest ``cap`` items of the vocabulary, as positions in it."""
         position = np.full(self.n_items, -1, dtype=np.int32)
-        chosen = self._chosen(state)
+        chosen = self.chosen(state)
         position[chosen] = np.arange(len(chosen), dtype=np.int32)
 
         def restrict(histories: Histories) -> Histories:
@@ -131,7 +131,7 @@ class Cooccurrence(Method):
 
     def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
         """z-scored EASE and log counts over the vocabulary; NaN outside, where a shop's own model decides."""
-        chosen = self._chosen(state)
+        chosen = self.chosen(state)
         scores = np.full((len(histories), self.n_items), np.nan, dtype=np.float32)
         used = np.flatnonzero(state[EMBEDDINGS].any(axis=0))
         table = state[EMBEDDINGS][:, : int(used[-1]) + 1 if len(used) else 0]
@@ -143,7 +143,7 @@ class Cooccurrence(Method):
         scores[:, chosen] = mix(standardise(personal), popularity, self.popularity_weight)
         return scores
 
-    def _chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
+    def chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
         """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""
         counts = state[COUNTS]
         return _vocabularies.get(

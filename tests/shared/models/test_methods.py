@@ -16,6 +16,7 @@ from hansa.dp.private_sum import Door
 from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import PAIRS, Cooccurrence
+from hansa.models.dpals import SQUARES, Dpals
 from hansa.models.factorization import Factorization
 from hansa.models.popularity import Popularity
 from hansa.models.subspace import BLOCK, Subspace
@@ -43,6 +44,8 @@ METHODS = [
     Subspace(N_ITEMS),
     Subspace(N_ITEMS, dimensions=3, iterations=1, vocabulary=5),
     Subspace(N_ITEMS, dimensions=4, iterations=2, cap=3),
+    Dpals(N_ITEMS, dimensions=3, iterations=2),
+    Dpals(N_ITEMS, dimensions=2, vocabulary=5, exponent=1.0, cap=3),
 ]
 
 
@@ -343,7 +346,11 @@ def test_shapes_are_the_declared_ones(method):
     assert all(table.dtype == np.float32 and np.isfinite(table).all() for table in state.values())
     memory = {}
     for round_, release in rounds(method):
-        rows = {PAIRS: lambda: packed_rows(method.size), BLOCK: lambda: method.size}
+        rows = {
+            PAIRS: lambda: packed_rows(method.size),
+            BLOCK: lambda: method.size,
+            SQUARES: lambda: method.size + 1,
+        }
         assert release.rows == rows.get(release.name, lambda: N_ITEMS)()
         assert release.noise_multiplier >= 0
         assert release.bound > 0
