@@ -210,7 +210,10 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
             return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
         return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
     if method == "dpals":
-        return {} if epsilon is None else recommended_settings("cooccurrence", epsilon, customers)
+        if epsilon is None:
+            return {"vocabulary": 4_000, "dimensions": 32, "popularity_weight": 0.0}
+        wide = {"dimensions": 16} if customers * epsilon > 20_000 else {}
+        return recommended_settings("cooccurrence", epsilon, customers) | wide
     if method == "subspace":
         if epsilon is None:
             return {"dimensions": 256, "regularisation": 30.0, "popularity_weight": 0.0}

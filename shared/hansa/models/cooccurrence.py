@@ -123,7 +123,7 @@ class Cooccurrence(Method):
             return {**state, COUNTS: sum_.total, FLOOR: floor}
         radius = float(np.sqrt(2 * self.size)) * sum_.noise_deviation
         above = self.threshold * radius
-        values, vectors = leading(unpack(sum_.total, self.size), above, min(self.rank, self.size), radius)
+        values, vectors = leading(unpack(sum_.total, self.size), above, min(self.rank, self.size))
         shares = (values - above) / (values - above + self.regularisation)
         embeddings = np.zeros_like(state[EMBEDDINGS])
         embeddings[:, : len(values)] = vectors * np.sqrt(shares)

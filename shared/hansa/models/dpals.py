@@ -55,13 +55,13 @@ class Dpals(Method):
     n_items: int
     vocabulary: int = 300
     dimensions: int = 8
-    iterations: int = 2
+    iterations: int = 3
     count_share: float = 0.1
     exponent: float = 0.25
     everything: float = 0.5
-    negative_weight: float = 0.03
+    negative_weight: float = 1.0
     ridge: float = 1.0
-    item_ridge: float = 1.0
+    item_ridge: float = 3.0
     cap: int = 500
     popularity_weight: float = 0.1
     name: str = "dpals"
@@ -176,7 +176,7 @@ class Dpals(Method):
         """u = argmin sum_had (1 - v u)^2 + alpha sum_all (v u)^2 + lambda |u|^2: float32 [customers, d]."""
         table = torch.from_numpy(items)
         outer = (table[:, :, None] * table[:, None, :]).flatten(1)
-        squares = (present @ outer).unflatten(1, (self.dimensions, self.dimensions))
+        squares = (present @ outer).view(-1, self.dimensions, self.dimensions)
         gram = self.negative_weight * table.T @ table + self.ridge * torch.eye(self.dimensions)
         # ``cholesky`` raises where rounding makes a customer's system singular: an error that tells of data.
         root = torch.linalg.cholesky_ex(squares + gram).L

@@ -1,8 +1,8 @@
 """The largest eigenvalues of a noisy symmetric matrix, and no more of them than are wanted.
 
-Few are wanted where only signal sticks out of the noise: then a block of vectors is filtered by Chebyshev
-polynomials and projected (Zhou and Saad 2007; Halko, Martinsson and Tropp 2011, arXiv 0909.4061), which
-takes a handful of products with the matrix. Where many are, LAPACK's MRRR finds those in a range.
+Only what sticks out of the noise is wanted, a small part of the spectrum: block Lanczos with full
+reorthogonalisation (Golub and Underwood 1977; from a random block, Musco and Musco 2015, arXiv 1504.05477)
+finds it in a few dozen products with the matrix. Where it does not settle, LAPACK takes over.
 """
 
 from __future__ import annotations
@@ -19,65 +19,64 @@ from hansa.rng import seeded_generator
 
 Floats = npt.NDArray[np.float32]
 
-BLOCK = 96
-"""Vectors that are filtered together; two thirds of them may be wanted."""
-_WANTED = 2 * BLOCK // 3
-_SMALL = 512  # below this LAPACK is as quick
-_DEGREE = 5
-_SWEEPS = 8
-_CLOSE = 1e-3  # residual, as a share of the largest eigenvalue
+_BLOCK = 32
+_SMALL = 1024  # up to here LAPACK is as quick
+_FIRST = 4 * _BLOCK  # a smaller subspace has not seen enough to judge
+_LARGEST = 0.2  # of the whole space; what needs more is left to LAPACK
+_CLOSE = 2e-3
 
 
-def leading(matrix: Floats, above: float, most: int, radius: float = 0.0) -> tuple[Floats, Floats]:
+def leading(matrix: Floats, above: float, most: int) -> tuple[Floats, Floats]:
     """The largest eigenvalues, each above a bound, with their vectors.
+
+    They are for lowering by the bound, l - above: the less that leaves of one, the less exact it is.
 
     Args:
         matrix: float32 [n, n], symmetric.
         above: Eigenvalues at or below it are not wanted.
         most: Of those above it, how many at most.
-        radius: Nothing lies further below zero than this, or hardly; the noise's spectral radius.
 
     Returns:
         float32 [r], largest first, and float32 [n, r], with r <= ``most``.
     """
     if len(matrix) > _SMALL:
-        found = _by_blocks(torch.from_numpy(matrix), above, min(most, len(matrix)), radius)
+        found = _by_lanczos(torch.from_numpy(matrix), above, min(most, len(matrix)))
         if found is not None:
             return found
     return _by_lapack(matrix, above, most)
 
 
-def _by_blocks(matrix: Tensor, above: float, most: int, radius: float) -> tuple[Floats, Floats] | None:
-    """None where more are wanted than a block is good for, or where they do not settle."""
-    start = seeded_generator(0, "spectrum").standard_normal((len(matrix), BLOCK)).astype(np.float32)
-    block, cut, largest = torch.from_numpy(start), 0.0, 0.0
-    for sweep in range(_SWEEPS):
-        block = _filter(matrix, block, -radius, cut, largest) if sweep else matrix @ block
-        block = torch.linalg.qr(block).Q
-        product = matrix @ block
-        values, turn = torch.linalg.eigh(block.T @ product)
-        values, turn = values.flip(0), turn.flip(1)
-        block, product = block @ turn, product @ turn
-        wanted = min(int((values > above).sum()), most)
-        if wanted > _WANTED:
-            return None
-        if sweep:  # the first one has hardly looked
-            errors = torch.linalg.vector_norm(product - block * values, dim=0)
-            kept = errors * (1 - above / values)  # a vector that the bound nearly removes need not be exact
-            if not wanted or float(kept[:wanted].max()) <= _CLOSE * float(values[0]):
-                return values[:wanted].numpy(), block[:, :wanted].numpy()
-        cut, largest = max(float(values[-1]), -radius), float(values[0])
+def _by_lanczos(matrix: Tensor, above: float, most: int) -> tuple[Floats, Floats] | None:
+    """None where the wanted ones do not settle before the subspace is a large part of the whole."""
+    size = len(matrix)
+    blocks = int(_LARGEST * size) // _BLOCK
+    basis = torch.empty(size, (blocks + 1) * _BLOCK)
+    projected = torch.zeros(blocks * _BLOCK, blocks * _BLOCK)
+    start = seeded_generator(0, "spectrum").standard_normal((size, _BLOCK)).astype(np.float32)
+    basis[:, :_BLOCK] = torch.linalg.qr(torch.from_numpy(start)).Q
+    next_look = _FIRST
+    for width in range(_BLOCK, blocks * _BLOCK + 1, _BLOCK):
+        known = basis[:, :width]
+        block = matrix @ known[:, -_BLOCK:]
+        inside = known.T @ block
+        projected[:width, width - _BLOCK : width] = inside
+        projected[width - _BLOCK : width, :width] = inside.T
+        block -= known @ inside
+        block -= known @ (known.T @ block)  # once is not enough in float32
+        beyond = torch.linalg.qr(block)
+        if width >= next_look:
+            next_look = int(1.15 * width)
+            values, turn = (found.flip(-1) for found in torch.linalg.eigh(projected[:width, :width]))
+            misses = torch.linalg.vector_norm(beyond.R @ turn[-_BLOCK:], dim=0)  # |G v - l v| of each
+            left = (values + misses - above).clamp(min=0) / values.abs().clamp(min=1e-30)
+            errors = misses / values.abs().clamp(min=1e-30) * left
+            wanted = int((values > above).sum())
+            if (wanted < width or width >= most) and not bool((errors[:most] > _CLOSE).any()):
+                chosen = min(wanted, most)
+                return values[:chosen].numpy(), (known @ turn[:, :chosen]).numpy()
+        following = beyond.Q - known @ (known.T @ beyond.Q)  # where the block was nearly zero Q is anything
+        basis[:, width : width + _BLOCK] = torch.linalg.qr(following).Q
     return None
-
-
-def _filter(matrix: Tensor, block: Tensor, low: float, high: float, largest: float) -> Tensor:
-    """T_k of the matrix, mapped so that [low, high] stays within 1 and what lies above grows fastest."""
-    centre, half = (low + high) / 2, max((high - low) / 2, largest / 100, 1e-30)  # else it could overflow
-    before, now = block, (matrix @ block - centre * block) / half
-    for _ in range(_DEGREE - 1):
-        back = before + (2 * centre / half) * now
-        before, now = now, torch.addmm(back, matrix, now, beta=-1, alpha=2 / half)
-    return now
 
 
 def _by_lapack(matrix: Floats, above: float, most: int) -> tuple[Floats, Floats]:

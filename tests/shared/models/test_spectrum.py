@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hansa.models import spectrum
-from hansa.models.spectrum import BLOCK, leading
+from hansa.models.spectrum import leading
 from hansa.rng import seeded_generator
 
-SIZE = 700
+SIZE = 1400
 
 
 def noisy(signals: list[float], size: int = SIZE) -> tuple[np.ndarray, float]:
@@ -31,23 +32,23 @@ def full(matrix: np.ndarray, above: float, most: int) -> tuple[np.ndarray, np.nd
 
 
 @pytest.mark.parametrize(
-    ("signals", "share", "most", "blocks"),
+    ("signals", "share", "most", "settles"),
     [
-        ([200.0, 150, 100, 60], 1.0, 1000, True),
-        ([200.0, 150, 100, 60], 0.9, 30, True),
-        ([200.0, 150, 100, 60], 0.5, 1000, False),  # over a hundred of the noise are above half its radius
+        ([250.0, 200, 150, 80], 1.1, 1000, True),
+        ([250.0, 200, 150, 80], 0.9, 3, True),
+        ([250.0, 200, 150, 80], 0.5, 1000, False),  # over a hundred of the noise are above half its radius
         ([], 1.2, 10, True),
     ],
 )
-def test_what_is_wanted_of_the_spectrum_is_that_of_the_full_one(signals, share, most, blocks) -> None:
+def test_what_is_wanted_of_the_spectrum_is_that_of_the_full_one(signals, share, most, settles) -> None:
     matrix, radius = noisy(signals)
     above = share * radius
     before = matrix.copy()
-    values, vectors = leading(matrix, above, most, radius)
+    values, vectors = leading(matrix, above, most)
     expected = full(matrix, above, most)
-    assert (spectrum._by_blocks(spectrum.torch.from_numpy(matrix), above, most, radius) is not None) == blocks
+    assert (spectrum._by_lanczos(torch.from_numpy(matrix), above, most) is not None) == settles
     assert len(values) == len(expected[0]) == vectors.shape[1]
-    np.testing.assert_allclose(values, expected[0], rtol=2e-3)
+    np.testing.assert_allclose(values, expected[0], rtol=1e-3)
     ours, theirs = denoised(values, vectors, above), denoised(*expected, above)
     assert np.linalg.norm(ours - theirs) <= 5e-3 * np.linalg.norm(theirs)
     assert (matrix == before).all()
@@ -62,7 +63,7 @@ def test_a_small_matrix_and_one_without_noise() -> None:
 
 
 def test_ties_and_nothing_at_all() -> None:
-    values, vectors = leading(np.eye(SIZE, dtype=np.float32), 0.5, BLOCK // 2)
+    values, vectors = leading(np.eye(SIZE, dtype=np.float32), 0.5, 48)
     np.testing.assert_allclose(values, 1.0, rtol=1e-5)
-    np.testing.assert_allclose(vectors.T @ vectors, np.eye(BLOCK // 2), atol=1e-4)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(48), atol=1e-4)
     assert leading(np.zeros((SIZE, SIZE), dtype=np.float32), 0.0, 10)[0].shape == (0,)
