@@ -29,7 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "dpals": Dpals,
 }
 LARGEST_MATRIX = 10_000
-"""Items from which on a matrix [items, items], at 8 bytes half an entry, is no longer handed around."""
+"""Most items of a matrix [items, items]: at this many half of it takes 400 MB while it is summed."""
 DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
 Setting = float | int | str
 
@@ -202,8 +202,8 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     ``dpsgd``: without noise more dimensions and a stricter training pay; with noise fewer do.
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
     the best sellers, so the vocabulary grows with the root of customers x epsilon; the same for ``subspace``,
-    which without noise takes the whole catalogue. How the constants were
-    chosen is in docs/results.md.
+    which without noise takes the whole catalogue, and ``dpals``. How the constants were chosen is in
+    docs/results.md.
     """
     if method == "cooccurrence":
         if epsilon is None:
@@ -216,7 +216,7 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
         return recommended_settings("cooccurrence", epsilon, customers) | wide
     if method == "subspace":
         if epsilon is None:
-            return {"dimensions": 256, "regularisation": 30.0, "popularity_weight": 0.0}
+            return {"dimensions": 256, "regularisation": 100.0, "popularity_weight": 0.0}
         return recommended_settings("cooccurrence", epsilon, customers)
     if method == "dpsgd" and epsilon is None:
         return {
