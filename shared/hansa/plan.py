@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -15,16 +16,22 @@ from hansa.dp.private_sum import DpModel, Release
 from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
+from hansa.models.dpals import Dpals
 from hansa.models.factorization import Factorization
 from hansa.models.hybrid import Hybrid
 from hansa.models.popularity import Popularity
+from hansa.models.subspace import Subspace
 
 METHODS: dict[str, type[Method]] = {
     "popularity": Popularity,
     "dpsgd": Factorization,
     "cooccurrence": Cooccurrence,
     "hybrid": Hybrid,
+    "subspace": Subspace,
+    "dpals": Dpals,
 }
+LARGEST_MATRIX = 10_000
+"""Most items of a matrix [items, items]: at this many half of it takes 400 MB while it is summed."""
 DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
 Setting = float | int | str
 
@@ -97,7 +104,7 @@ def build_method(name: str, n_items: int, settings: dict[str, Setting]) -> Metho
     """
     if name not in METHODS:
         raise one_of("method", name, list(METHODS))
-    kinds = {f.name: f.type for f in fields(METHODS[name]) if f.name not in ("n_items", "name")}  # type: ignore[arg-type]
+    kinds = setting_types(name)
     checked: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in kinds:
@@ -110,6 +117,11 @@ def build_method(name: str, n_items: int, settings: dict[str, Setting]) -> Metho
         return METHODS[name](n_items=n_items, **checked)  # type: ignore[call-arg]
     except ValueError as error:
         raise UsageError(f"method settings of {name}: {error}") from error
+
+
+def setting_types(method: str) -> dict[str, Any]:
+    """The hyperparameters of a method with their types."""
+    return {f.name: f.type for f in fields(METHODS[method]) if f.name not in ("n_items", "name")}  # type: ignore[arg-type]
 
 
 def make_plan(
@@ -196,17 +208,27 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
 
     ``dpsgd``: without noise more dimensions and a stricter training pay; with noise fewer do.
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
-    the best sellers, so the vocabulary grows with the root of customers x epsilon. How the constants were
-    chosen is in docs/results.md.
+    the best sellers, so the vocabulary grows with the root of customers x epsilon; the same for ``subspace``,
+    which without noise takes the whole catalogue, and ``dpals``. How the constants were chosen is in
+    docs/results.md.
     ``hybrid``: that of ``cooccurrence`` and ``refinement_settings``.
     """
     if method == "cooccurrence":
         if epsilon is None:
             return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
-        return {"vocabulary": max(50, round(2.6 * math.sqrt(customers * epsilon)))}
+        return {"vocabulary": max(50, round(2.2 * math.sqrt(customers * epsilon)))}
     if method == "hybrid":
         start = recommended_settings("cooccurrence", epsilon, customers)
         return start | refinement_settings(epsilon, customers)
+    if method == "dpals":
+        if epsilon is None:
+            return {"vocabulary": 4_000, "dimensions": 32, "popularity_weight": 0.0}
+        wide = {"dimensions": 16} if customers * epsilon > 20_000 else {}
+        return recommended_settings("cooccurrence", epsilon, customers) | wide
+    if method == "subspace":
+        if epsilon is None:
+            return {"dimensions": 256, "regularisation": 100.0, "popularity_weight": 0.0}
+        return recommended_settings("cooccurrence", epsilon, customers)
     if method == "dpsgd" and epsilon is None:
         return {
             "dimensions": 64,
@@ -236,7 +258,27 @@ def refinement_settings(epsilon: float | None, customers: int) -> dict[str, Sett
             "refinement_rounds": 20,
             "dimensions": 512,
         }
-    return {"leading": 0.7, "refinement_share": 0.05 if customers * epsilon >= REFINEMENT_PAYS else 0.0}
+    return {"refinement_share": 0.05 if customers * epsilon >= REFINEMENT_PAYS else 0.0}
+
+
+def variant(
+    method: str, settings: Mapping[str, Setting], n_items: int, epsilon: float | None, customers: int
+) -> tuple[str, str | None]:
+    """The method that runs, and why it is another than the one asked for; from public figures alone.
+
+    ``cooccurrence`` becomes ``subspace`` where its vocabulary would be above ``LARGEST_MATRIX``: the one
+    recommended, or without noise the whole catalogue. A vocabulary in ``settings`` keeps it.
+    """
+    if method != "cooccurrence" or "vocabulary" in settings:
+        return method, None
+    fitting = recommended_settings(method, epsilon, customers)["vocabulary"]
+    items = n_items if epsilon is None else min(n_items, int(fitting))
+    if items <= LARGEST_MATRIX:
+        return method, None
+    return "subspace", (
+        f"method: subspace in place of cooccurrence, whose matrix over {items:,} items would be too large; "
+        f"--set method.vocabulary={LARGEST_MATRIX} or fewer keeps cooccurrence"
+    )
 
 
 def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
@@ -253,6 +295,10 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
         return {"gradient_rounds": rounds - 1}
     if method == "hybrid" and rounds > 2:
         return {"refinement_rounds": rounds - 2}
+    if method in ("subspace", "dpals"):
+        if rounds < 2:
+            raise UsageError(f"--rounds {rounds}: {method} needs at least 2, one of them for counts")
+        return {"iterations": rounds - 1}
     needed = 2 if method in ("cooccurrence", "hybrid") else 1
     if rounds != needed:
         raise UsageError(f"--rounds {rounds}: {method} takes {needed}; leave the option out")

@@ -18,35 +18,26 @@ from hansa.schema import Histories
 __all__ = ["WEIGHTS", "Blend", "blend_scores", "choose_weight", "fit_blend", "top_k", "trial_values"]
 
 WEIGHTS = tuple(step / 10 for step in range(11))
-PRIOR_WEIGHT = 0.5
-"""The public weight that shops start from: both models count alike until the shop's own data says more."""
-PRIOR_CUSTOMERS = 20
-"""How many customers' evidence that start is worth."""
+PRIOR_WEIGHT = 0.6
+"""The public weight that shops start from, until their own data say more."""
+WEIGHT_CUSTOMERS = 200
+"""How many customers' evidence that weight is worth."""
+PRIOR_GAIN = 0.1
+"""The gain, relative to the own model, that shops expect of a league before they have seen any."""
+GAIN_CUSTOMERS = 20
+"""How many customers' evidence that gain is worth."""
 CHUNK_CELLS = 1 << 22
 
 
 def blend_scores(own: Scores, shared: Scores, weight: float) -> Scores:
     """The z-scored sum (1 - w) z(own) + w z(shared) for each customer.
 
-    Items outside the shared vocabulary (NaN) keep their own score. The shared scores are put on
-    the scale that the own scores have on the same items, or head items would lose against these.
-
     Args:
         own: float32 [customers, items].
-        shared: float32 [customers, items], NaN where the shared model has no score.
+        shared: float32 [customers, items].
         weight: w, the share of the shared model in [0, 1].
     """
-    base = standardise(own)
-    if weight == 0:
-        return base
-    scaled = standardise(shared)
-    known = ~np.isnan(scaled)
-    if not known.all():
-        count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-        mean = np.where(known, base, 0).sum(axis=1, keepdims=True) / count
-        spread = np.sqrt((np.where(known, base - mean, 0) ** 2).sum(axis=1, keepdims=True) / count)
-        scaled = (mean + spread * scaled).astype(np.float32)
-    return mix(base, scaled, weight)
+    return mix(standardise(own), standardise(shared), weight)
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class Blend:
 
     Attributes:
         weight: Share of the shared model in [0, 1]; 0 serves the own model.
-        shared: The league's model, NaN outside its vocabulary.
+        shared: The league's model.
         own: The shop's model.
     """
 
@@ -96,9 +87,10 @@ def trial_values(shared: Scorer, own: FittedOwn) -> Values:
 def choose_weight(values: Values) -> float:
     """The weight to serve, given a metric at each weight for each customer.
 
-    The largest mean, less the best mean times (w - prior)^2 ``PRIOR_CUSTOMERS`` / n: a few customers
-    cannot tell weights apart, so a small shop stays near the prior, and a large one, own model or
-    league's alone included, goes where its data points. Without any gain the own model is served.
+    Of the weights above 0 the one with the largest mean, less the best mean times (w - prior)^2
+    ``WEIGHT_CUSTOMERS`` / n: a few customers cannot tell weights apart, so a small shop stays near the prior
+    and a large one goes where its data point. It is served if its gain over the own model, averaged with the
+    prior gain by numbers of customers, is above 0; if not, and where nothing can be judged, the own model is.
 
     Args:
         values: float64 [weights, customers] in the order of ``WEIGHTS``; NaN is left out.
@@ -106,7 +98,8 @@ def choose_weight(values: Values) -> float:
     known = values[:, ~np.isnan(values).any(axis=0)]
     if not known.size:
         return 0.0
-    means = known.mean(axis=1)
-    pull = (np.asarray(WEIGHTS) - PRIOR_WEIGHT) ** 2 * PRIOR_CUSTOMERS / known.shape[1]
-    best = int(np.argmax(means - means.max() * pull))
-    return WEIGHTS[best] if means[best] > means[0] else 0.0
+    means, n = known.mean(axis=1), known.shape[1]
+    pull = (np.asarray(WEIGHTS) - PRIOR_WEIGHT) ** 2 * WEIGHT_CUSTOMERS / n
+    best = 1 + int(np.argmax((means - means.max() * pull)[1:]))
+    gain = n * (means[best] - means[0]) + GAIN_CUSTOMERS * PRIOR_GAIN * means[0]
+    return WEIGHTS[best] if gain > 0 else 0.0

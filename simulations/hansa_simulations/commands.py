@@ -21,7 +21,8 @@ def simulate(
         typer.Option(help="Deal the customers to this many shops, where the data has not as many."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="popularity, dpsgd, cooccurrence or hybrid. Default: cooccurrence.")
+        str | None,
+        typer.Option(help="cooccurrence, hybrid, dpsgd, popularity or a rival. Default: cooccurrence."),
     ] = None,
     dp: Annotated[str | None, typer.Option(help="central, local or none. Default: central.")] = None,
     epsilon: Annotated[

@@ -22,6 +22,8 @@ from hansa.plan import (
     make_plan,
     recommended_settings,
     rounds_setting,
+    setting_types,
+    variant,
 )
 from hansa.rng import Source, seeded_generator
 from hansa_client.shop import LocalShop
@@ -189,7 +191,8 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
         "plan": plan.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
     }
-    result["notes"] = [*federation.notes, *comparison["notes"]]
+    _, why = _variant(settings, federation)
+    result["notes"] = [*federation.notes, *([why] if why else []), *comparison["notes"]]
     return result, recorder.state
 
 
@@ -202,10 +205,11 @@ def _engine(settings: SimulationSettings) -> Callable[..., State]:
 def plan_for(settings: SimulationSettings, federation: Federation, seed: int) -> Plan:
     """The plan of a run, from public figures and the settings alone."""
     customers = settings.privacy.customers or declared(federation.customers)
+    method, _ = _variant(settings, federation)
     return make_plan(
         run=run_name(settings, f"{federation.name}-{settings.protocol}-{seed}"),
-        method=settings.method,
-        settings=_hyperparameters(settings, customers),
+        method=method,
+        settings=_hyperparameters(method, settings, customers),
         n_items=federation.items,
         dp=settings.dp,
         epsilon=settings.epsilon,
@@ -235,12 +239,17 @@ def simulated_shops(
     ]
 
 
-def _hyperparameters(settings: SimulationSettings, customers: int) -> dict[str, Setting]:
-    chosen = recommended_settings(settings.method, settings.epsilon, customers)
-    if settings.protocol == "random20" and "recency" in chosen:
+def _variant(settings: SimulationSettings, federation: Federation) -> tuple[str, str | None]:
+    customers = settings.privacy.customers or declared(federation.customers)
+    return variant(settings.method, settings.hyperparameters, federation.items, settings.epsilon, customers)
+
+
+def _hyperparameters(method: str, settings: SimulationSettings, customers: int) -> dict[str, Setting]:
+    chosen = recommended_settings(method, settings.epsilon, customers)
+    if settings.protocol == "random20" and "recency" in setting_types(method):
         chosen["recency"] = 0.0  # gaps are to be filled, not the future foretold
     if settings.rounds is not None:
-        chosen = {**chosen, **rounds_setting(settings.method, settings.rounds)}
+        chosen = {**chosen, **rounds_setting(method, settings.rounds)}
     return {**chosen, **settings.hyperparameters}
 
 

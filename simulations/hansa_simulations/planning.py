@@ -21,7 +21,9 @@ def plan(
         float | None, typer.Option(help="Default: min(1e-5, N^-1.1), N the declared customers of all shops.")
     ] = None,
     dp: Annotated[str, typer.Option(help="local, distributed, central or none.")] = "local",
-    method: Annotated[str, typer.Option(help="cooccurrence, hybrid, dpsgd or popularity.")] = "cooccurrence",
+    method: Annotated[
+        str, typer.Option(help="cooccurrence, hybrid, dpsgd, popularity or a rival.")
+    ] = "cooccurrence",
     lifetime: Annotated[
         int, typer.Option(help="Trainings that a shop's lifetime ceiling is to pay for.")
     ] = 1,

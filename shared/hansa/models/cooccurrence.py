@@ -7,7 +7,7 @@ on it is kept in the form of item embeddings, which shops apply to each customer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from hansa.dp.clipping import Contributions
 from hansa.dp.pairs import PairContributions, packed_rows, unpack
 from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.memo import Memo
@@ -24,7 +23,7 @@ from hansa.models.base import Method, NoisySum, State
 from hansa.models.mixture import mix, standardise
 from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, counts_contribution, counts_release
-from hansa.models.recency import recency_matrix
+from hansa.models.spectrum import leading
 from hansa.rng import Generator
 from hansa.schema import Histories
 
@@ -41,31 +40,15 @@ def without_idle_columns(table: Table) -> Table:
     return table[:, : int(used[-1]) + 1 if len(used) else 0]
 
 
-def output_table(table: Table, leading: float = 1.0) -> Table:
+def output_table(table: Table) -> Table:
     """What a query meets: each item's embedding over 1 - H_jj, the share of itself that EASE takes out.
 
     Args:
         table: The embeddings, float32 [vocabulary, rank].
-        leading: Factor of the first column.
     """
     embeddings = torch.from_numpy(table)  # whose arithmetic stays silent on a state that overflows
-    outputs = embeddings / (1 - embeddings.square().sum(dim=1, keepdim=True).clamp(max=0.999))
-    outputs[:, :1] *= leading
-    scaled: Table = outputs.numpy()
+    scaled: Table = (embeddings / (1 - embeddings.square().sum(dim=1, keepdim=True).clamp(max=0.999))).numpy()
     return scaled
-
-
-def within(histories: Histories, chosen: npt.NDArray[np.int64]) -> Histories:
-    """The same customers with only their items in ``chosen``, known by their position in it.
-
-    Args:
-        histories: Rows over the catalogue.
-        chosen: int64 [vocabulary], increasing.
-    """
-    position = np.full(histories.n_items, -1, dtype=np.int32)
-    position[chosen] = np.arange(len(chosen), dtype=np.int32)
-    kept = histories.where(position[histories.items] >= 0)
-    return Histories(kept.offsets, position[kept.items], len(chosen))
 
 
 @dataclass(frozen=True)
@@ -81,24 +64,22 @@ class Cooccurrence(Method):
         count_share: Share of the budget (of 1 / sigma^2) that the counts get.
         cap: Most interactions of a customer that count, newest first.
         threshold: Eigenvalues are lowered by this many times the spectral radius of the noise.
-        regularisation: lambda of the EASE, for a customer who weighs 1 in all.
+        regularisation: lambda of the EASE, for a customer whose pairs weigh 1 in all.
         popularity_weight: Share of the z-scored logarithm of the counts in the score.
         rank: Most dimensions kept.
-        leading: Weight of the leading dimension in the scores. It is what is sold most, of all dimensions the
-            one that noise leaves whole, so that it outweighs the others more than it should.
-        recency: Power by which a customer's older items count less in the customer's own scores.
+        recency: Power by which a customer's older items count less, see ``Histories.matrix``: the whole of it
+            in the customer's own scores, half of it in each item of a pair that is released.
     """
 
     n_items: int
     vocabulary: int = 300
     count_share: float = 0.1
     cap: int = 500
-    threshold: float = 0.8
-    regularisation: float = 50.0
+    threshold: float = 0.5
+    regularisation: float = 25.0
     popularity_weight: float = 0.1
     rank: int = 1024
-    leading: float = 1.0
-    recency: float = 0.0
+    recency: float = 0.5
     name: str = "cooccurrence"
 
     def __post_init__(self) -> None:
@@ -109,8 +90,6 @@ class Cooccurrence(Method):
             raise ValueError("count_share must lie between 0 and 1")
         if not (self.regularisation > 0 and self.threshold >= 0):
             raise ValueError("regularisation must be above 0, threshold at least 0")
-        if not 0 <= self.leading <= 1:
-            raise ValueError("leading must lie between 0 and 1")
         if not 0 <= self.recency <= 4:
             raise ValueError("recency must lie between 0 and 4")
         if not 0 <= self.popularity_weight <= 1:
@@ -142,47 +121,57 @@ class Cooccurrence(Method):
         """Counts, or each customer's co-occurrence over the vocabulary that the counts have chosen."""
         if release.name == COUNTS:
             return lambda histories: counts_contribution(histories, self.cap)
-        chosen = self._chosen(state)
+        over_vocabulary = self.over_vocabulary(state)
+        return lambda histories: PairContributions(over_vocabulary(histories), self.recency / 2)
 
-        def pairs(histories: Histories) -> Contributions:
-            return PairContributions(within(histories, chosen).newest(self.cap))
+    def over_vocabulary(self, state: Mapping[str, Table]) -> Callable[[Histories], Histories]:
+        """What takes customers' newest ``cap`` items of the vocabulary, as positions in it."""
+        position = np.full(self.n_items, -1, dtype=np.int32)
+        chosen = self.chosen(state)
+        position[chosen] = np.arange(len(chosen), dtype=np.int32)
 
-        return pairs
+        def restrict(histories: Histories) -> Histories:
+            newest = histories.where(position[histories.items] >= 0).newest(self.cap)
+            return Histories(newest.offsets, position[newest.items], len(chosen))
+
+        return restrict
 
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
         """Keep the counts, or turn the noisy co-occurrence into embeddings.
 
         With G = V diag(l) V^T after denoising and h = l / (l + lambda), EASE's weights are those of
-        H = V diag(h) V^T: B_ij = H_ij / (1 - H_jj) off the diagonal. The embeddings are V sqrt(h).
+        H = V diag(h) V^T: B_ij = H_ij / (1 - H_jj) off the diagonal. The embeddings are V sqrt(h). G has
+        no diagonal, so its noise is a Gaussian matrix of spectral radius sqrt(2 K) times its deviation.
         """
         if release.name == COUNTS:
             floor = np.full((1, 1), max(2 * sum_.noise_deviation, 0.5), dtype=np.float32)
             return {**state, COUNTS: sum_.total, FLOOR: floor}
-        matrix = torch.from_numpy(unpack(sum_.total, self.size))
         radius = float(np.sqrt(2 * self.size)) * sum_.noise_deviation
-        values, vectors = torch.linalg.eigh(matrix)
-        values = (values - self.threshold * radius).clamp(min=0)
-        shares = values / (values + self.regularisation)
-        rank = min(self.rank, self.size)
-        embeddings = (vectors * shares.sqrt())[:, -rank:].flip(1).contiguous()
-        return {**state, EMBEDDINGS: embeddings.numpy()}
+        above = self.threshold * radius
+        values, vectors = leading(unpack(sum_.total, self.size), above, min(self.rank, self.size))
+        shares = (values - above) / (values - above + self.regularisation)
+        embeddings = np.zeros_like(state[EMBEDDINGS])
+        embeddings[:, : len(values)] = vectors * np.sqrt(shares)
+        return {**state, EMBEDDINGS: embeddings}
 
     def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
-        """z-scored EASE and log counts over the vocabulary; NaN outside, where a shop's own model decides."""
-        chosen = self._chosen(state)
-        scores = np.full((len(histories), self.n_items), np.nan, dtype=np.float32)
-        personal = self._personal(state, recency_matrix(within(histories, chosen), self.recency))
-        counts = np.maximum(state[COUNTS][chosen, 0], max(float(state[FLOOR][0, 0]), 1e-3))
-        popularity = standardise(np.log(counts)[None])
-        scores[:, chosen] = mix(standardise(personal), popularity, self.popularity_weight)
-        return scores
+        """z-scored EASE over the catalogue, 0 before that outside the vocabulary, and z-scored log counts."""
+        queries = self.over_vocabulary(state)(histories).matrix(self.recency)
+        return self.over_catalogue(state, self.personal(state, queries))
 
-    def _personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
+    def personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
         """Scores of the vocabulary for weighted rows over it: float32 [customers, vocabulary]."""
         table = without_idle_columns(state[EMBEDDINGS])
-        return np.asarray(queries @ table @ output_table(table, self.leading).T)
+        return np.asarray(queries @ table @ output_table(table).T)
 
-    def _chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
+    def over_catalogue(self, state: Mapping[str, Table], personal: Scores) -> Scores:
+        """Scores of all items from those of the vocabulary and the counts: float32 [customers, n_items]."""
+        scores = np.zeros((len(personal), self.n_items), dtype=np.float32)
+        scores[:, self.chosen(state)] = personal
+        counts = np.maximum(state[COUNTS][:, 0], max(float(state[FLOOR][0, 0]), 1e-3))
+        return mix(standardise(scores), standardise(np.log(counts)[None]), self.popularity_weight)
+
+    def chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
         """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""
         counts = state[COUNTS]
         return _vocabularies.get(

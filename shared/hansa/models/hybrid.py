@@ -22,9 +22,8 @@ from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.metrics import Scores
 from hansa.models.base import NoisySum, State
 from hansa.models.coins import coins
-from hansa.models.cooccurrence import EMBEDDINGS, Cooccurrence, output_table, within, without_idle_columns
+from hansa.models.cooccurrence import EMBEDDINGS, Cooccurrence, output_table, without_idle_columns
 from hansa.models.optimizers import Memory, ServerOptimizer
-from hansa.models.recency import recency_matrix
 from hansa.models.softmax import full_gradient
 from hansa.schema import Histories
 
@@ -103,13 +102,13 @@ class Hybrid(Cooccurrence):
         """
         if release.name != REFINEMENT:
             return super().contributor(round_, release, state)
-        chosen = self._chosen(state)
+        over_vocabulary = self.over_vocabulary(state)
         table = without_idle_columns(state[EMBEDDINGS])
         refined = min(self._refined, table.shape[1])
         outputs = self._outputs(state)
 
         def gradients(histories: Histories) -> Contributions:
-            newest = within(histories, chosen).newest(self.cap)
+            newest = over_vocabulary(histories)
             rows, marks = newest.padded(self.cap)
             lengths = newest.lengths
             cut = 1 + np.floor(coins(round_, rows, marks)[:, 0] * (lengths - 1)).astype(np.int64)
@@ -117,7 +116,7 @@ class Hybrid(Cooccurrence):
             given = marks & (place < cut[:, None])
             wanted = marks & (place >= cut[:, None]) & (place < cut[:, None] + self.next_items)
             older = newest.where(given[marks])
-            queries = self.temperature * torch.from_numpy(recency_matrix(older, self.recency) @ table)
+            queries = self.temperature * torch.from_numpy(older.matrix(self.recency) @ table)
             ones = queries.new_ones(len(queries), 1)
             gradient = full_gradient(
                 outputs,
@@ -141,13 +140,13 @@ class Hybrid(Cooccurrence):
 
     def _outputs(self, state: Mapping[str, Table]) -> Tensor:
         """The output table and the biases, float32 [vocabulary, used rank + 1]."""
-        outputs = torch.from_numpy(output_table(without_idle_columns(state[EMBEDDINGS]), self.leading))
+        outputs = torch.from_numpy(output_table(without_idle_columns(state[EMBEDDINGS])))
         refinement = torch.from_numpy(state[REFINEMENT])
         refined = min(self._refined, outputs.shape[1])
         parts = [outputs[:, :refined] + refinement[:, :refined], outputs[:, refined:], refinement[:, -1:]]
         return torch.cat(parts, dim=1)
 
-    def _personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
+    def personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
         """q W^T and the biases, at the softmax's temperature."""
         outputs = self._outputs(state).numpy()
         vectors = self.temperature * (queries @ without_idle_columns(state[EMBEDDINGS]))

@@ -8,37 +8,29 @@ from hansa.metrics import Scores
 
 
 def standardise(scores: Scores) -> Scores:
-    """Each row with mean 0 and standard deviation 1; a constant row becomes 0; NaN stays NaN.
+    """Each row with mean 0 and standard deviation 1; a constant row becomes 0.
 
     Args:
-        scores: float32 [customers, items]; NaN marks items that a model cannot score.
+        scores: float32 [customers, items].
     """
-    known = ~np.isnan(scores)
-    partial = not known.all()
-    filled = np.where(known, scores, np.float32(0)) if partial else scores
-    count = np.maximum(known.sum(axis=1, keepdims=True), 1) if partial else scores.shape[1]
-    centred = filled - (filled.sum(axis=1, keepdims=True) / count).astype(np.float32)
-    if partial:
-        centred[~known] = 0
-    spread = np.sqrt(np.einsum("ui,ui->u", centred, centred)[:, None] / count).astype(np.float32)
+    centred = scores - scores.mean(axis=1, keepdims=True, dtype=np.float32)
+    spread = np.sqrt(np.einsum("ui,ui->u", centred, centred)[:, None] / scores.shape[1]).astype(np.float32)
     centred /= np.where(spread > 1e-12, spread, np.float32(np.inf))
-    if partial:
-        centred[~known] = np.nan
     result: Scores = centred
     return result
 
 
 def mix(first: Scores, second: Scores, weight: float) -> Scores:
-    """(1 - weight) ``first`` + weight ``second`` of standardised scores; where ``second`` is NaN, ``first``.
+    """(1 - weight) ``first`` + weight ``second`` of standardised scores.
 
     Args:
-        first: float32 [customers, items], no NaN.
+        first: float32 [customers, items].
         second: float32 [customers, items] or [1, items].
         weight: Share of ``second``, in [0, 1].
     """
     if weight == 0:
         return first
-    step: Scores = np.where(np.isnan(second), first, second) - first
+    step: Scores = second - first
     step *= np.float32(weight)
     step += first
     return step

@@ -154,9 +154,7 @@ def default_popularity_weight(histories: Histories) -> float:
     return min(POPULARITY_WEIGHTS, key=lambda weight: abs(weight - prior))
 
 
-def _fit(
-    data: Histories | EaseProblem, regularisation: float, weight: float, recency: float
-) -> OwnModel:
+def _fit(data: Histories | EaseProblem, regularisation: float, weight: float, recency: float) -> OwnModel:
     problem = data if isinstance(data, EaseProblem) else EaseProblem(data)
     histories = problem.histories
     counts = np.bincount(histories.items, minlength=histories.n_items).astype(np.float32)

@@ -11,7 +11,7 @@ from hansa.dp.accounting import ACCOUNTANT, CROSS_CHECK, DpEvent, cross_check, e
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
 from hansa.models.hybrid import Hybrid
-from hansa.plan import REFINEMENT_PAYS, Plan
+from hansa.plan import REFINEMENT_PAYS, Plan, declared
 from hansa.planner.advice import judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
 from hansa.planner.question import AVAILABLE, Question, league_of, plan_of
@@ -34,7 +34,7 @@ def answer(question: Question) -> dict[str, Any]:
         "items": question.items,
         "dp": question.dp,
         "available": question.dp in AVAILABLE,
-        "method": question.method,
+        "method": plan.method,
         "settings": plan.settings,
         "verdict": verdict,
         "reason": reason,
@@ -185,6 +185,9 @@ def _assumptions(question: Question) -> list[str]:
         "gains by a law in customers x epsilon, fitted to co-occurrence on three kinds of data and off by a "
         "factor of 2 or more (docs/planning.md); where pooling itself gains nothing, nothing is kept",
     ]
+    _, why = question.variant(declared(question.everyone))
+    if why:
+        found.append(why)
     if question.budget is not None:
         found.append("on video games Hansa's own runs have so far kept far less than that law says")
     if question.method == "dpsgd":

@@ -10,7 +10,17 @@ from hansa.dp.private_sum import DpModel
 from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
-from hansa.plan import Plan, Setting, build_method, declared, default_delta, make_plan, recommended_settings
+from hansa.models.subspace import Subspace
+from hansa.plan import (
+    Plan,
+    Setting,
+    build_method,
+    declared,
+    default_delta,
+    make_plan,
+    recommended_settings,
+    variant,
+)
 from hansa.planner.payoff import League
 
 DP_CHOICES = ("local", "distributed", "central", "none")
@@ -60,7 +70,12 @@ class Question:
 
     def chosen_settings(self, customers: int) -> dict[str, Setting]:
         """Hyperparameters for a declared number of customers."""
-        return recommended_settings(self.method, self.budget, customers) | dict(self.settings)
+        method, _ = self.variant(customers)
+        return recommended_settings(method, self.budget, customers) | dict(self.settings)
+
+    def variant(self, customers: int) -> tuple[str, str | None]:
+        """The method that runs for a declared number of customers, and why it is another than ``method``."""
+        return variant(self.method, dict(self.settings), self.items, self.budget, customers)
 
     def chosen_delta(self) -> float:
         """The delta given, or the default of the declared customers."""
@@ -85,7 +100,7 @@ def plan_of(question: Question) -> Plan:
     customers = declared(question.everyone)
     return make_plan(
         run="plan",
-        method=question.method,
+        method=question.variant(customers)[0],
         settings=question.chosen_settings(customers),
         n_items=question.items,
         dp="local" if question.dp == "local" else "none" if question.dp == "none" else "central",
@@ -104,7 +119,8 @@ def league_of(question: Question, customers: int | None = None) -> League:
         customers: Customers that the hyperparameters are chosen for; None: the declared ones.
     """
     sized_for = declared(question.everyone) if customers is None else customers
-    method = build_method(question.method, question.items, question.chosen_settings(sized_for))
+    name, _ = question.variant(sized_for)
+    method = build_method(name, question.items, question.chosen_settings(sized_for))
     return League(
         question.shops,
         question.customers,
@@ -117,4 +133,4 @@ def league_of(question: Question, customers: int | None = None) -> League:
 
 def statistic_items(method: Method, items: int) -> int:
     """Items in the statistic that a method learns from: the vocabulary, or the whole catalogue."""
-    return method.size if isinstance(method, Cooccurrence) else items
+    return method.size if isinstance(method, Cooccurrence | Subspace) else items

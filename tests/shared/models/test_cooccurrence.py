@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from hansa.dp.clipping import clipped_sum
+from hansa.dp.pairs import unpack
 from hansa.metrics import evaluate
 from hansa.models.base import NoisySum
-from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence, output_table
+from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence
 from hansa.models.ease import PrimalEase
 from hansa.plan import recommended_settings
 from hansa.rng import seeded_generator
@@ -34,13 +35,18 @@ def learn(method: Cooccurrence, rows: Histories, noise: float = 0.0) -> dict[str
     return state
 
 
-def test_without_noise_it_ranks_as_ease_on_the_normalised_matrix() -> None:
+def test_without_noise_it_ranks_as_ease_on_the_positive_part_of_the_normalised_pairs() -> None:
     rows = tastes(300)
-    method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=5.0, popularity_weight=0.0)
+    method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=5.0, popularity_weight=0.0, recency=0.0)
     scores = method.score(learn(method, rows), rows)
     matrix = rows.matrix().toarray()
-    gram = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).T @ matrix
-    expected = PrimalEase.from_gram(gram.astype(np.float32), 5.0).score(rows)
+    lengths = matrix.sum(axis=1)
+    pairs = np.maximum(lengths * (lengths - 1), 1)
+    gram = (matrix / pairs[:, None] ** 0.5).T @ matrix
+    np.fill_diagonal(gram, 0)
+    values, vectors = np.linalg.eigh(gram)
+    positive = (vectors * np.maximum(values, 0)) @ vectors.T
+    expected = PrimalEase.from_gram(positive.astype(np.float32), 5.0).score(rows)
     unseen = matrix == 0  # a customer's own items are never ranked
     for mine, theirs, free in zip(scores, expected, unseen, strict=True):
         if (~free).any():
@@ -56,13 +62,30 @@ def test_the_threshold_drops_directions_that_noise_can_fake() -> None:
     assert 0 < kept[0.8] < kept[0.0]
 
 
-def test_items_outside_the_vocabulary_have_no_score() -> None:
-    method = Cooccurrence(ITEMS, vocabulary=10)
+def test_items_outside_the_vocabulary_are_scored_by_their_counts_alone() -> None:
+    method = Cooccurrence(ITEMS, vocabulary=10, popularity_weight=0.5)
     rows = tastes(200)
-    scores = method.score(learn(method, rows), rows)
-    counts = np.bincount(rows.items, minlength=ITEMS)
-    assert np.isnan(scores).sum() == (ITEMS - 10) * len(rows)
-    assert counts[~np.isnan(scores[0])].min() >= np.sort(counts)[ITEMS - 12]
+    state = learn(method, rows)
+    scores = method.score(state, rows)
+    counts = state["counts"][:, 0]
+    outside = np.setdiff1d(np.arange(ITEMS), method.chosen(state))
+    assert counts[outside].max() <= np.delete(counts, outside).min()
+    order = outside[np.argsort(-counts[outside])]
+    assert (np.diff(scores[:, order], axis=1) < 0).all()
+
+
+def test_older_items_fade_in_the_query_and_by_half_the_power_in_pairs() -> None:
+    rows = Histories.from_pairs([0, 0, 0], [3, 1, 2], 1, 4)  # 2 is the newest
+    method = Cooccurrence(4, vocabulary=4, recency=1.0)
+    release = method.releases()[1]
+    state = learn(method, rows)
+    total = np.zeros((release.rows, 1), dtype=np.float32)
+    clipped_sum([method.contribution(2, release, state, rows)], 1.0, torch.from_numpy(total))
+    weights = np.array([0, 2**-0.5, 1, 3**-0.5])
+    expected = np.outer(weights, weights) * (1 - np.eye(4))
+    np.testing.assert_allclose(unpack(total, 4), expected / np.linalg.norm(expected), rtol=1e-4)
+    faded = method.personal(state, rows.matrix(1.0))
+    assert not np.allclose(faded, method.personal(state, rows.matrix()))
 
 
 def test_it_finds_the_tastes_through_noise() -> None:
@@ -82,17 +105,9 @@ def test_the_vocabulary_grows_with_the_budget_and_the_release_with_the_vocabular
     assert sizes == sorted(sizes)
     assert sizes[1] == pytest.approx(2 * sizes[0], abs=2)
     pairs = Cooccurrence(3000, vocabulary=sizes[0]).releases()[1]
-    assert (pairs.name, pairs.rows) == (PAIRS, sizes[0] * (sizes[0] + 1) // 2)
+    assert (pairs.name, pairs.rows) == (PAIRS, sizes[0] * (sizes[0] - 1) // 2)
 
 
 def test_public_state_grows_with_the_vocabulary_and_not_with_catalogue_times_rank() -> None:
     shapes = Cooccurrence(1_000_000, vocabulary=300).state_shapes()
     assert sum(rows * width for rows, width in shapes.values()) < 1_000_000 + 300 * 300 + 2
-
-
-def test_the_leading_dimension_counts_as_much_as_it_is_told():
-    table = np.array([[0.6, 0.3], [0.5, -0.4]], dtype=np.float32)
-    full, half = output_table(table), output_table(table, 0.5)
-    np.testing.assert_allclose(full[0], table[0] / (1 - 0.45), rtol=1e-6)
-    np.testing.assert_array_equal(half[:, 0], full[:, 0] / 2)
-    np.testing.assert_array_equal(half[:, 1], full[:, 1])

@@ -114,6 +114,7 @@ def test_refinement_learns_what_follows_what():
         temperature=10.0,
         optimizer="fedadam",
         rate=0.02,
+        recency=0.0,
     )
     state = learnt(refined, rows)
     before = {**state, REFINEMENT: np.zeros_like(state[REFINEMENT])}

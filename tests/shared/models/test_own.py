@@ -5,7 +5,7 @@ import pytest
 
 from hansa.metrics import evaluate
 from hansa.models import own
-from hansa.models.mixture import mix, standardise
+from hansa.models.mixture import standardise
 from hansa.models.own import OwnModel, default_popularity_weight, fit_own, tune
 from hansa.models.tuning import HoldBack, climb, convincing, hold_back
 from hansa.rng import seeded_generator
@@ -64,17 +64,26 @@ def test_climb_finds_the_peak_within_its_steps(peak: float, expected: float) -> 
 
 
 def test_standardise() -> None:
-    scores = np.array([[1, 2, 3, np.nan], [5, 5, 5, 5]], dtype=np.float32)
-    found = standardise(scores)
-    np.testing.assert_allclose(found[0, :3], np.array([-1, 0, 1]) * np.sqrt(1.5), rtol=1e-6)
-    assert np.isnan(found[0, 3])
+    found = standardise(np.array([[1, 2, 3], [5, 5, 5]], dtype=np.float32))
+    np.testing.assert_allclose(found[0], np.array([-1, 0, 1]) * np.sqrt(1.5), rtol=1e-6)
     assert not found[1].any()
 
 
-def test_mix_keeps_the_first_where_the_second_is_missing() -> None:
-    first = np.array([[1, 2]], dtype=np.float32)
-    second = np.array([[3, np.nan]], dtype=np.float32)
-    assert mix(first, second, 0.5).tolist() == [[2, 2]]
+def test_a_shop_that_may_foretell_starts_with_fading_and_one_that_fills_gaps_without() -> None:
+    assert fit_own(tastes(10)).model.recency == own.FORETELLING
+    assert fit_own(tastes(10), seeded_generator(1, "test")).model.recency == 0
+
+
+def test_a_shop_tunes_how_fast_its_customers_move_on() -> None:
+    # What comes next is in the group of the newest item, whatever came before.
+    rng = seeded_generator(3, "drift")
+    rows = [
+        [int(g) * 10 + int(i) for g in rng.permutation(6)[:2] for i in rng.permutation(10)[:5]]
+        for _ in range(400)
+    ]
+    users = np.repeat(np.arange(400), 10)
+    train = Histories.from_pairs(users, np.concatenate(rows), 400, 60)
+    assert fit_own(train).model.recency > own.FORETELLING
 
 
 def test_taste_is_learnt_beyond_popularity() -> None:
