@@ -238,7 +238,8 @@ def simulated_shops(
 def _hyperparameters(settings: SimulationSettings, customers: int) -> dict[str, Setting]:
     chosen = recommended_settings(settings.method, settings.epsilon, customers)
     if settings.protocol == "random20" and "recency" in chosen:
-        chosen["recency"] = 0.0  # gaps are to be filled, not the future foretold
+        # Gaps are to be filled, not the future foretold: order says nothing, next items are no target.
+        chosen |= {"recency": 0.0, "refinement_share": 0.0}
     if settings.rounds is not None:
         chosen = {**chosen, **rounds_setting(settings.method, settings.rounds)}
     return {**chosen, **settings.hyperparameters}
