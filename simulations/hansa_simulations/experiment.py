@@ -246,8 +246,10 @@ def _variant(settings: SimulationSettings, federation: Federation) -> tuple[str,
 
 def _hyperparameters(method: str, settings: SimulationSettings, customers: int) -> dict[str, Setting]:
     chosen = recommended_settings(method, settings.epsilon, customers)
-    if settings.protocol == "random20" and "recency" in setting_types(method):
-        chosen["recency"] = 0.0  # gaps are to be filled, not the future foretold
+    if settings.protocol == "random20":
+        # Gaps are to be filled, not the future foretold: order says nothing, next items are no target.
+        ordered = {"recency": 0.0, "refinement_share": 0.0}
+        chosen |= {name: value for name, value in ordered.items() if name in setting_types(method)}
     if settings.rounds is not None:
         chosen = {**chosen, **rounds_setting(method, settings.rounds)}
     return {**chosen, **settings.hyperparameters}

@@ -21,7 +21,7 @@ from hansa.rng import Generator
 from hansa.schema import Histories
 
 RECENCIES = (0.0, 0.25, 0.5, 1.0, 1.5)
-FORETELLING = 0.5
+FORETELLING = 0.25
 """Start of the recency where the newest interactions are held back: tastes drift."""
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
 GAP_FILLING = 0.35
@@ -127,7 +127,7 @@ def tune(split: HoldBack, *, newest: bool = True) -> OwnModel:
     for recency in RECENCIES if problem.feasible else ():
         faded = replace(best, recency=recency)
         found = judge(faded)
-        if convincing(found, values):
+        if convincing(found, values, errors=0.5):
             best, values = faded, found
     best = replace(best, popularity_weight=default_popularity_weight(split.kept))
     values = judge(best)
