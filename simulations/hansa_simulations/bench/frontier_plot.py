@@ -37,6 +37,7 @@ _PROTOCOLS = {
     "loo99": "newest one against 99",
 }
 _LABEL = 11.5  # points between neighbouring labels
+_ROOM = 92.0  # points right of the lines, for their labels
 
 
 def render(found: Mapping[str, Any], kind: str = "svg") -> bytes:
@@ -53,7 +54,7 @@ def frontier_figure(found: Mapping[str, Any]) -> Figure:
     scenarios = found["scenarios"]
     columns = min(COLUMNS, len(scenarios))
     rows = math.ceil(len(scenarios) / columns)
-    height = rows * PANEL_HEIGHT + 1.15
+    height = rows * PANEL_HEIGHT + 1.25
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
     seeds = max(len(scenario["seeds"]) for scenario in scenarios)
@@ -72,10 +73,10 @@ def frontier_figure(found: Mapping[str, Any]) -> Figure:
         gridspec_kw={
             "left": 0.052,
             "right": 0.985,
-            "top": 1 - 1.2 / height,
+            "top": 1 - 1.3 / height,
             "bottom": 0.52 / height,
             "wspace": 0.17,
-            "hspace": 0.42,
+            "hspace": 0.44,
         },
     )
     for axes, scenario in zip(grid.flat, scenarios, strict=False):
@@ -93,11 +94,11 @@ def places(epsilons: Sequence[float | None]) -> list[float]:
 
 def _panel(axes: Axes, scenario: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> None:
     name, protocol, *more = scenario["name"].split(":")
-    title = (
-        f"{_TITLES.get(name, name)}, {_PROTOCOLS.get(protocol, protocol)}{''.join(f', {m}' for m in more)}"
+    axes.set_title(_TITLES.get(name, name), size=11, weight="bold", color=INK, loc="left", pad=19)
+    told = ", ".join([_PROTOCOLS.get(protocol, protocol), *more]).replace(
+        "data.min_rating=", "rated at least "
     )
-    axes.set_title(title.replace("data.min_rating=", "rated at least "), size=10.5, weight="bold",
-                   color=INK, loc="left", pad=8)  # fmt: skip
+    axes.annotate(told, (0, 1), (0, 7), "axes fraction", "offset points", size=9.5, color=QUIET)
     epsilons = ordered(case["epsilon"] for case in cases)
     place = dict(zip(epsilons, places(epsilons), strict=True))
     start, end = min(place.values()), max(place.values())
@@ -122,7 +123,9 @@ def _panel(axes: Axes, scenario: Mapping[str, Any], cases: Sequence[Mapping[str,
         last = [*private, *open_][-1]["metrics"]["model"][METRIC]
         labels.append((last, METHOD_LABELS.get(method, method), colour))
     plain_axes(axes)
-    axes.set_xlim(start - 0.3, end + 0.36 * max(end - start, 1.0) + 0.3)  # room for the labels
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi
+    span = max(end - start, 1.0) + 0.3
+    axes.set_xlim(start - 0.3, end + span * _ROOM / (width - _ROOM))
     axes.set_xticks(
         list(place.values()), [words.epsilon_text(epsilon) for epsilon in epsilons], size=10, color=QUIET
     )
@@ -156,7 +159,7 @@ def _labels(axes: Axes, labels: list[tuple[float, str, str]], end: float) -> Non
         axes.annotate(
             label,
             xy=(end, value),
-            xytext=(20, new - height),
+            xytext=(16, new - height),
             textcoords="offset points",
             size=9,
             weight="bold" if label not in LINES else "normal",
