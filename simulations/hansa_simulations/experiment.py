@@ -123,7 +123,7 @@ class Prepared:
 
     Attributes:
         federation: The shops.
-        evaluation: Of their held-out items.
+        evaluation: Of held-out items, at all of these shops or at some.
         seed: What they were dealt and split with; a run on them takes it as its own.
         seconds: Taken to load them.
     """
@@ -136,8 +136,8 @@ class Prepared:
     @cached_property
     def references(self) -> Measured:
         """The references with their figures, fitted when first asked for."""
-        federation = self.federation
-        return self.evaluation.measure(fit_references(federation.shops, federation.protocol, self.seed))
+        everybody, judged = self.federation, self.evaluation.federation.shops
+        return self.evaluation.measure(fit_references(everybody.shops, everybody.protocol, self.seed, judged))
 
 
 def prepare(settings: SimulationSettings, seed: int, observer: Observer = lambda progress: None) -> Prepared:

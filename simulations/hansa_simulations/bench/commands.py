@@ -77,6 +77,58 @@ def frontier(
 
 
 @app.command()
+def law(
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="As for frontier; repeat for several. Default: journey and games."),
+    ] = None,
+    factor: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Times as many customers; repeat for several. Default: 1, 2, 5, 10, 40."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Repeat. Default: cooccurrence.")] = None,
+    epsilon: Annotated[list[str] | None, typer.Option(help="Repeat. Default: 1, 2, 4.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell, from seed 0 on.")] = 1,
+    cells: Annotated[Path, typer.Option(help="Where finished cells are kept.")] = Path("out/law"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run cells of other code or settings again.")
+    ] = False,
+    draw_only: Annotated[bool, typer.Option("--draw-only", help="Run nothing, draw what is there.")] = False,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Gain kept against customers times epsilon, and the law that "hansa plan" goes by.
+
+    Federations many times as large as real ones are drawn from a model of their customers, the shops as
+    large and as many more of them. Cells are kept as those of "hansa bench frontier". dpsgd and hybrid run
+    up to ten times the customers. See docs/law.md.
+
+    Examples:
+
+        hansa bench law --scenario journey --factor 1 --factor 10
+
+        hansa bench law --draw-only --out benchmarks
+    """
+    from hansa_simulations.bench import cells as pieces
+    from hansa_simulations.bench import law as bench
+    from hansa_simulations.bench.law_plot import render
+
+    wanted = bench.cells_of(
+        scenario or bench.SCENARIOS,
+        factor or bench.FACTORS,
+        method or ["cooccurrence"],
+        epsilon or bench.EPSILONS,
+        range(seeds),
+    )
+    folder = pieces.Folder(cells, "hansa_simulations.bench.siblings")
+    interrupted = not draw_only and not pieces.run(wanted, folder, bench.load, fresh=fresh)
+    found = bench.collect(wanted, folder)
+    finish(found, bench.text(found), out, json_, render)
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
+
+
+@app.command()
 def rounds(
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each case that count.")] = 5,
     steps: Annotated[int, typer.Option(min=2, help="Gradient rounds in a run.")] = 5,

@@ -59,29 +59,35 @@ def cells_of(
     for method in methods:
         if method not in METHODS:
             raise one_of("--method", method, list(METHODS))
-    budgets = [_budget(text) for text in epsilons]
+    budgets = [budget_of(text) for text in epsilons]
     return [
-        Cell(name, make_settings(_options(method, budget, seed, dp, delta) | data, assignments))
+        Cell(name, make_settings(options_of(method, budget, seed, dp, delta) | data, assignments))
         for seed in seeds
-        for name, data, assignments in map(_scenario_of, scenarios)
+        for name, data, assignments in map(scenario_of, scenarios)
         for method in methods
         for budget in budgets
     ]
 
 
-def _scenario_of(given: str) -> tuple[str, dict[str, str], list[str]]:
+def scenario_of(given: str) -> tuple[str, dict[str, str], list[str]]:
     """A scenario's full name, and what it says of the settings."""
     name, protocol, *assignments = [*given.split(":"), "last20"] if ":" not in given else given.split(":")
     full = ":".join([name, protocol, *assignments])
     return full, {"scenario": name, "protocol": protocol}, assignments
 
 
-def _options(method: str, budget: float | None, seed: int, dp: str, delta: float) -> dict[str, Any]:
+def options_of(method: str, budget: float | None, seed: int, dp: str, delta: float) -> dict[str, Any]:
+    """The settings of a cell that are no scenario's."""
     model = "none" if budget is None else dp
     return {"method": method, "dp": model, "epsilon": budget, "delta": delta, "seed": seed}
 
 
-def _budget(text: str) -> float | None:
+def budget_of(text: str) -> float | None:
+    """An epsilon as it is typed; None for ``none``.
+
+    Raises:
+        UsageError: It is no budget.
+    """
     if text == "none":
         return None
     try:

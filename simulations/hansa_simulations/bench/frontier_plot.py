@@ -23,7 +23,7 @@ PANEL_HEIGHT = 2.9  # inches
 COLUMNS = 3
 METHOD_COLOURS = {"cooccurrence": "#0072B2", "dpsgd": "#C85200", "hybrid": "#8E3A80", "popularity": "#8A6A00"}
 METHOD_LABELS = {"popularity": "private counts"}
-_TITLES = {
+TITLES = {
     "journey": "groceries (journey)",
     "ml-1m": "films (ml-1m)",
     "ml-100k": "films (ml-100k)",
@@ -94,7 +94,7 @@ def places(epsilons: Sequence[float | None]) -> list[float]:
 
 def _panel(axes: Axes, scenario: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> None:
     name, protocol, *more = scenario["name"].split(":")
-    axes.set_title(_TITLES.get(name, name), size=11, weight="bold", color=INK, loc="left", pad=19)
+    axes.set_title(TITLES.get(name, name), size=11, weight="bold", color=INK, loc="left", pad=19)
     told = ", ".join([_PROTOCOLS.get(protocol, protocol), *more]).replace(
         "data.min_rating=", "rated at least "
     )
