@@ -188,8 +188,8 @@ def fit(strength: Any, items: Any, kept: Any) -> dict[str, float]:
         law = {"half": math.exp(parameters[0]), "power": parameters[1], "most": most}
         return [share_kept(x, k, **law) - gain for x, k, gain in zip(strength, items, kept, strict=True)]
 
-    bounds = (math.log(10.0), 0.3), (math.log(1e10), 3.0)
-    starts = [(math.log(factor * float(np.median(strength))), 1.0) for factor in (0.01, 0.1, 1, 10, 100)]
+    bounds = (math.log(1.0), 0.3), (math.log(1e10), 3.0)
+    starts = [(math.log(half), 1.0) for half in (1e2, 1e3, 1e4, 1e5, 1e6, 1e7)]
     best = min(
         (least_squares(errors, start, bounds=bounds) for start in starts), key=lambda found: found.cost
     )

@@ -16,8 +16,8 @@ from hansa.plan import METHODS
 from hansa_simulations.bench import timing
 from hansa_simulations.bench.cells import Folder, run
 from hansa_simulations.bench.commands import app
-from hansa_simulations.bench.frontier import SCENARIOS, cells_of, collect, load, ordered, text
-from hansa_simulations.bench.frontier_plot import frontier_figure, places, render
+from hansa_simulations.bench.frontier import LINES, SCENARIOS, cells_of, collect, load, ordered, text
+from hansa_simulations.bench.frontier_plot import METHOD_LABELS, frontier_figure, places, render
 
 TINY = "synthetic:random20:scenario.customers=60:scenario.items=90:scenario.shops=2"
 SAME = TINY.replace("random20", "last20")
@@ -149,8 +149,9 @@ def test_the_picture_has_a_panel_a_scenario_and_its_labels_do_not_touch(found: t
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == 2
     for axes in panels:
-        labels = [label for label in axes.texts if label.get_text()]
-        assert {label.get_text() for label in labels} >= {"cooccurrence", "dpsgd", "alone", "pooled"}
+        names = {*LINES, *METHODS, *METHOD_LABELS.values()} - set(METHOD_LABELS)
+        labels = [label for label in axes.texts if label.get_text() in names | {"popularity"}]
+        assert {label.get_text() for label in labels} == names | {"popularity"}
         boxes = sorted((label.get_window_extent(renderer) for label in labels), key=lambda box: box.y0)
         for below, above in pairwise(boxes):
             assert above.y0 - below.y0 > 0.9 * 9 * figure.dpi / 72
