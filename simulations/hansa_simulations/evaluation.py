@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,19 @@ LEVEL = 0.01
 
 Figures = dict[str, Values]
 """Per-customer values of each metric."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """References and what they reach, which is the same for every run on the same data and seed.
+
+    Attributes:
+        references: The fitted references.
+        figures: Those of ``popularity``, ``alone`` and ``pooled``, one a shop.
+    """
+
+    references: References
+    figures: Mapping[str, list[Figures]]
 
 
 class Evaluation:
@@ -53,7 +67,16 @@ class Evaluation:
         )
         return _mean(parts, "ndcg@10")
 
-    def compare(self, learner: Method, state: State, references: References | None) -> dict[str, Any]:
+    def measure(self, references: References) -> Measured:
+        """The figures of the references themselves."""
+        figures = {
+            "popularity": self._all(lambda position: references.popularity),
+            "alone": self._all(lambda position: references.alone[position].model.score),
+            "pooled": self._all(lambda position: references.pooled.score),
+        }
+        return Measured(references, figures)
+
+    def compare(self, learner: Method, state: State, measured: Measured | None) -> dict[str, Any]:
         """Metrics of everything, gain_kept, and the spread over shops.
 
         Without references shops have no model of their own here, and ``model`` is the shared one.
@@ -64,26 +87,24 @@ class Evaluation:
 
         figures: dict[str, list[Figures]] = {"shared": self._all(lambda position: shared)}
         notes: list[str] = []
-        if references is None:
+        kinds = {}
+        if measured is None:
             figures["model"] = figures["shared"]
             notes.append("no references: model is the shared model alone, shops fitted none of their own")
         else:
+            references = measured.references
             blends = over_shops(lambda own: fit_blend(shared, own), references.alone)
             figures["model"] = self._all(lambda position: blends[position].score)
-            figures["popularity"] = self._all(lambda position: references.popularity)
-            figures["alone"] = self._all(lambda position: references.alone[position].model.score)
-            figures["pooled"] = self._all(lambda position: references.pooled.score)
+            figures.update(measured.figures)
             notes += references.notes
-        metrics: dict[str, Any] = dict.fromkeys(("model", "shared", "popularity", "alone", "pooled"))
-        for name, parts in figures.items():
-            metrics[name] = {metric: _mean(parts, metric) for metric in METRICS}
-        kinds = {}
-        if references is not None:
             alone = Counter(own.model.kind for own in references.alone)
             kinds = {
                 "alone": ", ".join(f"{kind} {count}" for kind, count in alone.most_common()),
                 "pooled": references.pooled.kind,
             }
+        metrics: dict[str, Any] = dict.fromkeys(("model", "shared", "popularity", "alone", "pooled"))
+        for name, parts in figures.items():
+            metrics[name] = {metric: _mean(parts, metric) for metric in METRICS}
         return {
             "references": kinds,
             "metrics": metrics,

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from hansa import __version__
@@ -29,12 +29,12 @@ from hansa.rng import Source, seeded_generator
 from hansa_client.shop import LocalShop
 from hansa_server.strategy import RoundReport
 from hansa_simulations.engine import run_in_process
-from hansa_simulations.evaluation import Evaluation, summarise
+from hansa_simulations.evaluation import Evaluation, Measured, summarise
 from hansa_simulations.federation import DataSettings, Federation, load_federation
 from hansa_simulations.ledgers import explained, ledger_sums, open_ledger, run_name
 from hansa_simulations.memory import peak_memory
 from hansa_simulations.ray_engine import run_on_ray
-from hansa_simulations.references import References, fit_references
+from hansa_simulations.references import fit_references
 from hansa_simulations.settings import SimulationSettings
 
 Result = dict[str, Any]
@@ -111,7 +111,7 @@ def simulate(
     results, models = [], {}
     several = settings.seeds > 1
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        result, state = _simulate_once(settings, seed, observer)
+        result, state = simulate_on(prepare(settings, seed, observer), settings, observer)
         results.append(result)
         models.update({f"seed{seed}.{name}" if several else name: table for name, table in state.items()})
         if result["interrupted"]:
@@ -119,7 +119,35 @@ def simulate(
     return summarise(results), models
 
 
-def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) -> tuple[Result, State]:
+@dataclass(frozen=True)
+class Prepared:
+    """The data of one seed, and what runs on it are compared with: the same for every method and budget.
+
+    Attributes:
+        federation: The shops.
+        evaluation: Of held-out items, at all of these shops or at some.
+        seed: What they were dealt and split with; a run on them takes it as its own.
+        seconds: Taken to load them.
+    """
+
+    federation: Federation
+    evaluation: Evaluation
+    seed: int
+    seconds: float
+
+    @cached_property
+    def references(self) -> Measured:
+        """The references with their figures, fitted when first asked for."""
+        everybody, judged = self.federation, self.evaluation.federation.shops
+        return self.evaluation.measure(fit_references(everybody.shops, everybody.protocol, self.seed, judged))
+
+
+def prepare(settings: SimulationSettings, seed: int, observer: Observer = lambda progress: None) -> Prepared:
+    """Load the data of ``settings``, dealt and split by ``seed``.
+
+    Raises:
+        UsageError: The data cannot be used.
+    """
     started = time.perf_counter()
     observer(Progress("loading data"))
     federation = load_federation(
@@ -133,8 +161,20 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
             **settings.data.model_dump(),
         ),
     )
-    plan = plan_for(settings, federation, seed)
     evaluation = Evaluation(federation, settings.evaluation.customers)
+    return Prepared(federation, evaluation, seed, time.perf_counter() - started)
+
+
+def simulate_on(
+    prepared: Prepared, settings: SimulationSettings, observer: Observer = lambda progress: None
+) -> tuple[Result, State]:
+    """One run on data that ``prepare`` has loaded for the same data settings; see ``simulate``.
+
+    Of ``settings``, seed and seeds are not looked at: the seed is that of the data.
+    """
+    started = time.perf_counter() - prepared.seconds
+    federation, evaluation, seed = prepared.federation, prepared.evaluation, prepared.seed
+    plan = plan_for(settings, federation, seed)
     state = plan.learner.initial_state(seeded_generator(seed, "initial state"))
     recorder = _Recorder(plan, evaluation, observer, state)
     interrupted = False
@@ -154,12 +194,12 @@ def _simulate_once(settings: SimulationSettings, seed: int, observer: Observer) 
     except RefusalError as refusal:
         raise explained(refusal, shops, plan) from refusal
     trained = time.perf_counter() - trained
-    references: References | None = None
+    measured: Measured | None = None
     if settings.references == "all" and not interrupted:
         observer(Progress("fitting what shops could do alone, and with all data pooled"))
-        references = fit_references(federation.shops, federation.protocol, seed)
+        measured = prepared.references
         observer(Progress("evaluating"))
-    comparison = evaluation.compare(plan.learner, recorder.state, references)
+    comparison = evaluation.compare(plan.learner, recorder.state, measured)
     result: Result = {
         "hansa": __version__,
         "scenario": federation.name,

@@ -103,6 +103,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["lifetime"] is not None:
         yield from _paragraph("Lifetime", _lifetime(found["lifetime"]))
     yield from _paragraph("Smallest", _smallest(found["payoff"]))
+    yield from _paragraph("Half", _half(found["payoff"]))
     for number, assumption in enumerate(found["assumptions"]):
         yield from _paragraph("" if number else "Assumed", f"- {assumption}")
 
@@ -197,3 +198,14 @@ def _smallest(payoff: Mapping[str, Any]) -> str:
         told += [f"{customers:,} customers a shop in as many shops"] if customers else []
         parts.append(f"{name}: {' or '.join(told) or 'none'}")
     return f"federation in which joining can pay, on data like {'; '.join(parts)}"
+
+
+def _half(payoff: Mapping[str, Any]) -> str:
+    told = []
+    for name, kind in payoff["kinds"].items():
+        known = {budget: n for budget, n in kind["customers_for_half"].items() if n is not None}
+        each = ", ".join(f"{n:,} at epsilon {budget}" for budget, n in known.items())
+        told.append(f"{name}: {each or 'no number'}")
+    return (
+        f"customers in all, with noise once, that keep half of pooling's gain, on data like {'; '.join(told)}"
+    )

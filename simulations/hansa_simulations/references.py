@@ -23,7 +23,7 @@ class References:
 
     Attributes:
         popularity: Ranks by the counts of all shops, the same for every customer.
-        alone: Per shop in order, what it makes of its own data.
+        alone: Per evaluated shop in order, what it makes of its own data.
         pooled: The same model made of everybody's data.
         notes: What a reader of the results should know.
     """
@@ -34,15 +34,18 @@ class References:
     notes: tuple[str, ...]
 
 
-def fit_references(shops: Sequence[Shop], protocol: str, seed: int = 0) -> References:
+def fit_references(
+    shops: Sequence[Shop], protocol: str, seed: int = 0, judged: Sequence[Shop] | None = None
+) -> References:
     """Fit all references on the training histories; held-out interactions are never looked at.
 
     Args:
         shops: The federation.
         protocol: Its protocol; models are tuned on a like slice of the training data.
         seed: Draws the slices of ``random20``.
+        judged: The shops that are evaluated, whose own models are fitted; None: all.
     """
-    alone = fit_alone(shops, protocol, seed)
+    alone = fit_alone(shops if judged is None else judged, protocol, seed)
     pooled = fit_pooled(shops, protocol, seed)
     return References(popularity(shops), alone, pooled, notes(alone, pooled))
 

@@ -33,6 +33,7 @@ def test_the_figures_that_were_asked_for_are_there(capsys):
     assert "for a customer of 3 shops" in text
     assert "signal to noise: of the league" in text
     assert "federation in which joining can pay, on data like grocery baskets" in text
+    assert "that keep half of pooling's gain, on data like grocery baskets:" in text
 
 
 def test_the_split_of_hybrid_is_told(capsys):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hansa.planner.payoff import KINDS, WORTH_JOINING, Kind, gain_kept, most_items, pays
-from hansa.planner.question import AVAILABLE, Question, league_of
+from hansa.plan import build_method, declared, recommended_settings
+from hansa.planner.payoff import KINDS, WORTH_JOINING, Kind, gain_kept, most_items, pays, share_kept
+from hansa.planner.question import AVAILABLE, Question, league_of, statistic_items
 
 Verdict = Literal["can pay", "unlikely", "hopeless"]
 _MOST_SHOPS = 1_000_000
 _MOST_CUSTOMERS = 100_000_000
 _MOST_EPSILON = 16.0
 _FEWEST_ITEMS = 90
+HALF_AT = (1.0, 2.0, 4.0)
+"""Epsilons at which the customers for half of pooling's gain are told."""
 _DECLARED_ABOVE = 1.67  # a declared figure is at most this far above the true one
 
 
@@ -55,6 +58,30 @@ def needs(question: Question, kind: Kind) -> Needs:
         _no_more_than(None if tenths is None else tenths / 10, question.budget if already else None),
         items if items >= min(_FEWEST_ITEMS, question.items) else None,
     )
+
+
+def customers_for(
+    share: float, epsilon: float, method: str, items: int, law: Mapping[str, float]
+) -> int | None:
+    """Fewest customers of all shops together with whom a share of pooling's gain is kept; None: too many.
+
+    Noise is once in the sum (``distributed``), and hyperparameters are the recommended ones.
+
+    Args:
+        share: Of pooling's gain over shops alone.
+        epsilon: Budget of one training.
+        method: Name of the method.
+        items: Size of the catalogue.
+        law: half, power and most, see ``payoff.share_kept``.
+    """
+
+    def keeps(customers: int) -> bool:
+        settings = recommended_settings(method, epsilon, declared(customers))
+        statistic = statistic_items(build_method(method, items, settings), items)
+        return share_kept(customers * epsilon, statistic, **law) >= share
+
+    found = _smallest(keeps, 1, _MOST_CUSTOMERS)
+    return None if found is None else _rounded(found)
 
 
 def _no_more_than(found: Any, known: Any) -> Any:

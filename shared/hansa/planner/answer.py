@@ -12,7 +12,7 @@ from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
 from hansa.models.hybrid import Hybrid
 from hansa.plan import REFINEMENT_PAYS, Plan, declared
-from hansa.planner.advice import judge, needs, remedies
+from hansa.planner.advice import HALF_AT, customers_for, judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
 from hansa.planner.question import AVAILABLE, Question, league_of, plan_of
 from hansa.planner.signal import Signal, expect
@@ -173,6 +173,10 @@ def _payoff(question: Question) -> dict[str, Any]:
                 "gain_kept": gain_kept(league, kind),
                 "pays": pays(league, kind),
                 "enough": asdict(needs(question, kind)),
+                "customers_for_half": {
+                    f"{budget:g}": customers_for(0.5, budget, question.method, question.items, kind.law)
+                    for budget in HALF_AT
+                },
             }
             for kind in KINDS
         },
@@ -182,14 +186,12 @@ def _payoff(question: Question) -> dict[str, Any]:
 def _assumptions(question: Question) -> list[str]:
     found = [
         f"{question.history} different items a customer, bought independently with popularity 1 / rank",
-        "gains by a law in customers x epsilon, fitted to co-occurrence on three kinds of data and off by a "
-        "factor of 2 or more (docs/planning.md); where pooling itself gains nothing, nothing is kept",
+        "gains by a law in customers x epsilon, fitted to co-occurrence on three kinds of data "
+        "(docs/planning.md); where pooling itself gains nothing, nothing is kept",
     ]
     _, why = question.variant(declared(question.everyone))
     if why:
         found.append(why)
-    if question.budget is not None:
-        found.append("on video games Hansa's own runs have so far kept far less than that law says")
     if question.method == "dpsgd":
         found.append(
             "dpsgd kept less than co-occurrence at every epsilon measured: expect less than that law"

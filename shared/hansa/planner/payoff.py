@@ -4,10 +4,10 @@ The signal of a sum grows with the customers and its noise does not, so ten time
 ten times the epsilon; the noise's spectral radius grows with the root of the items in the statistic. Hence,
 with x = customers * epsilon and K items, the share of (pooled - alone) that is kept is taken to be
 
-    gain(x) = min(1 / (1 + (h / x)^2), 0.55),   h = half * sqrt(K / 3000),
+    gain(x) = min(1 / (1 + (half sqrt(K / 3000) / x)^power), most)
 
-with one constant ``half`` for each kind of data, and the largest share ever measured as the limit. The law
-is empirical; where its constants come from stands beside them.
+with three constants for each kind of data. The law is empirical; ``hansa bench law`` fits it, and where its
+constants come from stands beside them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from hansa.dp.accounting import calibrate, epsilon, gaussian
 
 LAW_DELTA = 1e-5
 LAW_ITEMS = 3000
-MOST_MEASURED = 0.55
 WORTH_JOINING = 0.2
 """Share of pooling's gain from which joining is worth it: with the law's error, it may be a twentieth."""
 
@@ -32,26 +31,40 @@ class Kind:
     Attributes:
         name: What it is.
         half: Customers x epsilon at which half of pooling's gain is kept, with 3,000 items.
+        power: How steep the law is.
+        most: The largest share that was measured; no more is promised.
+        measured_on: The scenario of ``hansa bench law`` that the constants come from; None: see there.
     """
 
     name: str
     half: float
+    power: float
+    most: float
+    measured_on: str | None = None
+
+    @property
+    def law(self) -> dict[str, float]:
+        """The constants of ``share_kept``."""
+        return {"half": self.half, "power": self.power, "most": self.most}
 
 
 KINDS = (
-    Kind("grocery baskets", 20_000),
-    Kind("films", 55_000),
-    Kind("video games", 220_000),
+    Kind("grocery baskets", 20_000, 2.0, 0.55),
+    Kind("films", 55_000, 2.0, 0.55),
+    Kind("video games", 220_000, 2.0, 0.55),
 )
 """From the densest data to the sparsest.
 
-Provenance: a prototype of one-shot co-occurrence, solved as EASE and blended with each shop's own model;
-NDCG@10, epsilon 1 to 8, delta 1e-5, whole catalogues as well as their 200 to 1,600 best sellers;
+Constants of a kind with ``measured_on`` are those that ``hansa bench law`` fitted to federations drawn from a
+model of that scenario's customers; a test compares them with ``benchmarks/law.json``.
+
+Provenance of the others: a prototype of one-shot co-occurrence, solved as EASE and blended with each shop's
+own model; NDCG@10, epsilon 1 to 8, delta 1e-5, whole catalogues as well as their 200 to 1,600 best sellers;
 complete-journey (111 stores, 2,416 households, last20), MovieLens-1M (50 shops, 6,040 customers, random20 and
-last20) and Amazon video games (20 shops, 23,500 customers, last20). A constant is about the geometric mean of
-the values that the single results imply, which scatter by up to a factor of 2.5. On xmarket's national
-electronics shops pooling itself lost against shops alone, and nothing can pay. To be fitted anew whenever a
-method changes; docs/planning.md compares the law with what the present methods give.
+last20) and Amazon video games (20 shops, 23,500 customers, last20). ``half`` is about the geometric mean of
+the values that the single results imply, which scatter by up to a factor of 2.5; ``most`` is the largest
+share measured. On xmarket's national electronics shops pooling itself lost against shops alone, and nothing
+can pay. To be fitted anew whenever a method changes; docs/planning.md compares the law with later figures.
 """
 
 
@@ -103,10 +116,14 @@ def _one_sum(budget: float, delta: float) -> float:
 
 def gain_kept(league: League, kind: Kind) -> float:
     """The share of pooling's gain over shops alone that the law expects a league to keep."""
-    if league.strength == 0:
+    return share_kept(league.strength, league.items, **kind.law)
+
+
+def share_kept(strength: float, items: int, *, half: float, power: float, most: float) -> float:
+    """The law: gain(x) for x = ``strength`` and ``items`` in the statistic."""
+    if strength == 0:
         return 0.0
-    half = kind.half * math.sqrt(league.items / LAW_ITEMS)
-    return min(1 / (1 + (half / league.strength) ** 2), MOST_MEASURED)
+    return float(min(1 / (1 + (half * math.sqrt(items / LAW_ITEMS) / strength) ** power), most))
 
 
 def pays(league: League, kind: Kind) -> bool:
@@ -116,5 +133,7 @@ def pays(league: League, kind: Kind) -> bool:
 
 def most_items(league: League, kind: Kind) -> int:
     """The largest statistic with which joining is worth it, by the law; it was measured from 90 items on."""
-    reach = math.sqrt(LAW_ITEMS * (1 / WORTH_JOINING - 1)) / kind.half
+    if kind.most < WORTH_JOINING:
+        return 0
+    reach = math.sqrt(LAW_ITEMS) * (1 / WORTH_JOINING - 1) ** (1 / kind.power) / kind.half
     return int(min((league.strength * reach) ** 2, 1e9))

@@ -9,12 +9,123 @@ from typing import Annotated
 
 import typer
 
+from hansa.cli import INTERRUPTED
 from hansa_simulations.bench import timing
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory, side by side with others.")
 
 Out = Annotated[Path | None, typer.Option(help="Write NAME.json, NAME.md and plots into this folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+@app.command()
+def frontier(
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME[:PROTOCOL[:SECTION.KEY=VALUE]...]; repeat for several. Default: six."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: every one.")] = None,
+    epsilon: Annotated[
+        list[str] | None,
+        typer.Option(help="A budget, or none for no privacy; repeat for several. Default: 0.5 to 8, none."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell, from seed 0 on.")] = 3,
+    dp: Annotated[str, typer.Option(help="DP model of the private cells: central or local.")] = "central",
+    delta: Annotated[float, typer.Option(help="Of all cells.")] = 1e-5,
+    cells: Annotated[Path, typer.Option(help="Where finished cells are kept.")] = Path("out/frontier"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run cells of other code or settings again.")
+    ] = False,
+    draw_only: Annotated[bool, typer.Option("--draw-only", help="Run nothing, draw what is there.")] = False,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Accuracy against epsilon by scenario and method, with popularity, alone and pooled as lines.
+
+    Every cell is a run of "hansa simulate" with the same settings. It is stored when it is finished, so
+    that an interrupted benchmark goes on where it stopped, and several processes may share the folder of
+    cells. Data and references of a scenario and seed are loaded and fitted once. Cells of other code or
+    settings are named, and kept unless --fresh. All but journey need HANSA_DATA. See docs/frontier.md.
+
+    Examples:
+
+        hansa bench frontier --scenario journey --epsilon 1 --epsilon none --seeds 1
+
+        hansa bench frontier --scenario ml-1m:random20 --method cooccurrence
+
+        hansa bench frontier --draw-only --out benchmarks
+    """
+    from hansa.plan import METHODS
+    from hansa_simulations.bench import cells as pieces
+    from hansa_simulations.bench import frontier as bench
+    from hansa_simulations.bench.frontier_plot import render
+
+    wanted = bench.cells_of(
+        scenario or bench.SCENARIOS,
+        method or list(METHODS),
+        epsilon or bench.EPSILONS,
+        range(seeds),
+        dp=dp,
+        delta=delta,
+    )
+    folder = pieces.Folder(cells)
+    interrupted = not draw_only and not pieces.run(wanted, folder, bench.load, fresh=fresh)
+    found = bench.collect(wanted, folder)
+    finish(found, bench.text(found), out, json_, render)
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
+
+
+@app.command()
+def law(
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="As for frontier; repeat for several. Default: journey and games."),
+    ] = None,
+    factor: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Times as many customers; repeat for several. Default: 1, 2, 5, 10, 40."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Repeat. Default: cooccurrence.")] = None,
+    epsilon: Annotated[list[str] | None, typer.Option(help="Repeat. Default: 1, 2, 4.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell, from seed 0 on.")] = 1,
+    cells: Annotated[Path, typer.Option(help="Where finished cells are kept.")] = Path("out/law"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run cells of other code or settings again.")
+    ] = False,
+    draw_only: Annotated[bool, typer.Option("--draw-only", help="Run nothing, draw what is there.")] = False,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Gain kept against customers times epsilon, and the law that "hansa plan" goes by.
+
+    Federations many times as large as real ones are drawn from a model of their customers, the shops as
+    large and as many more of them. Cells are kept as those of "hansa bench frontier". dpsgd and hybrid run
+    up to ten times the customers. See docs/law.md.
+
+    Examples:
+
+        hansa bench law --scenario journey --factor 1 --factor 10
+
+        hansa bench law --draw-only --out benchmarks
+    """
+    from hansa_simulations.bench import cells as pieces
+    from hansa_simulations.bench import law as bench
+    from hansa_simulations.bench.law_plot import render
+
+    wanted = bench.cells_of(
+        scenario or bench.SCENARIOS,
+        factor or bench.FACTORS,
+        method or ["cooccurrence"],
+        epsilon or bench.EPSILONS,
+        range(seeds),
+    )
+    folder = pieces.Folder(cells, "hansa_simulations.bench.siblings")
+    interrupted = not draw_only and not pieces.run(wanted, folder, bench.load, fresh=fresh)
+    found = bench.collect(wanted, folder)
+    finish(found, bench.text(found), out, json_, render)
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
 
 
 @app.command()

@@ -9,9 +9,9 @@ from hansa.dp.filter import RenyiFilter
 from hansa.dp.ledger import Budget, Ledger
 from hansa.errors import UsageError
 from hansa.plan import METHODS, make_plan
-from hansa.planner.advice import needs
+from hansa.planner.advice import customers_for, needs
 from hansa.planner.answer import answer, smallest_ceiling
-from hansa.planner.payoff import KINDS, pays
+from hansa.planner.payoff import KINDS, gain_kept, pays
 from hansa.planner.question import DP_CHOICES, Question, league_of, plan_of
 
 GROCERS = Question(shops=111, customers=20, items=3_000, epsilon=8.0)
@@ -145,6 +145,29 @@ def test_what_is_named_as_enough_is_enough_and_hardly_more(dp, kind):
             assert pays(league_of(replace(question, **{name: changed})), kind), name
         less = figure / 3 if name == "epsilon" else max(1, int(figure / 3))
         assert less < 2 or not pays(league_of(replace(question, **{name: less})), kind), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_customers_for_half_keep_half_and_hardly_more(kind):
+    told = answer(replace(GROCERS, dp="central"))["payoff"]["kinds"][kind.name]["customers_for_half"]
+    assert list(told) == ["1", "2", "4"]
+    for budget, customers in told.items():
+        assert customers is not None
+        for factor, enough in ((1.0, True), (0.8, False)):
+            asked = Question(
+                shops=1,
+                customers=round(factor * customers),
+                items=3_000,
+                epsilon=float(budget),
+                delta=1e-5,
+                dp="central",
+            )
+            assert (gain_kept(league_of(asked), kind) >= 0.5) == enough
+    assert told["1"] > told["2"] > told["4"]
+
+
+def test_a_share_that_nobody_keeps_needs_no_number():
+    assert customers_for(0.9, 1.0, "cooccurrence", 3_000, {"half": 1e4, "power": 2.0, "most": 0.55}) is None
 
 
 def test_next_to_no_budget_is_an_answer():

@@ -7,12 +7,13 @@ from hansa.dp.accounting import epsilon, gaussian
 from hansa.planner.payoff import (
     KINDS,
     LAW_DELTA,
-    MOST_MEASURED,
     WORTH_JOINING,
+    Kind,
     League,
     gain_kept,
     most_items,
     pays,
+    share_kept,
 )
 
 GROCERY, FILMS, GAMES = KINDS
@@ -114,9 +115,24 @@ def test_ten_times_the_customers_are_worth_ten_times_the_epsilon():
     assert gain_kept(few, FILMS) == pytest.approx(gain_kept(many, FILMS), rel=2e-3)
 
 
-def test_no_more_is_promised_than_was_measured():
-    assert gain_kept(league(customers=10**7), GAMES) == MOST_MEASURED
-    assert gain_kept(league(epsilon=math.inf), GAMES) == MOST_MEASURED
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_is_promised_than_was_measured(kind):
+    assert gain_kept(league(customers=10**7), kind) == kind.most
+    assert gain_kept(league(epsilon=math.inf), kind) == kind.most <= 1
+
+
+def test_the_law_is_half_way_where_it_says():
+    law = {"half": 20_000.0, "power": 1.5, "most": 0.8}
+    assert share_kept(20_000, 3_000, **law) == pytest.approx(0.5)
+    assert share_kept(40_000, 12_000, **law) == pytest.approx(0.5)
+    assert share_kept(40_000, 3_000, **law) == pytest.approx(1 / (1 + 0.5**1.5))
+    assert share_kept(400_000, 3_000, **law) == 0.8
+    assert share_kept(0, 3_000, **law) == 0
+    assert Kind("a", **law).law == law
+
+
+def test_where_too_little_is_ever_kept_no_statistic_is_small_enough():
+    assert most_items(league(customers=10**6), Kind("a", 1_000, 1.0, 0.15)) == 0
 
 
 def test_a_budget_that_moves_nothing_keeps_nothing():
