@@ -6,11 +6,13 @@ never leaves the shop. Where the shared model does not convince, the shop serves
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from hansa.metrics import Scorer, Scores, Values, evaluate_scores, top_k
+from hansa.models.base import Method, State
 from hansa.models.mixture import mix, standardise
 from hansa.models.own import FittedOwn
 from hansa.schema import Histories
@@ -60,25 +62,39 @@ class Blend:
         return own if self.weight == 0 else blend_scores(own, self.shared(histories), self.weight)
 
 
-def fit_blend(shared: Scorer, own: FittedOwn) -> Blend:
+def fit_blend(method: Method, state: State, own: FittedOwn) -> Blend:
     """Choose the weight on the held-back interactions of ``own`` and blend with the full model.
 
-    The trial own model has not seen them; the shared scorer is given the kept history only.
+    The trial own model has not seen them, and each customer's are taken out of the shared model as well as
+    its method can (``Method.score_before``).
 
     Args:
-        shared: The league's model.
+        method: How the league learnt.
+        state: What it has learnt.
         own: A fitted own model with its split.
     """
-    return Blend(choose_weight(trial_values(shared, own)), shared, own.model.score)
+
+    def shared(histories: Histories) -> Scores:
+        return method.score(state, histories)
+
+    def before(kept: Histories, whole: Histories) -> Scores:
+        return method.score_before(state, kept, whole)
+
+    return Blend(choose_weight(trial_values(before, own)), shared, own.model.score)
 
 
-def trial_values(shared: Scorer, own: FittedOwn) -> Values:
-    """ndcg@10 on the held-back interactions at each of ``WEIGHTS``: float64 [weights, customers]."""
-    kept, held = own.split.kept, own.split.held
+def trial_values(shared: Callable[[Histories, Histories], Scores], own: FittedOwn) -> Values:
+    """ndcg@10 on the held-back interactions at each of ``WEIGHTS``: float64 [weights, customers].
+
+    Args:
+        shared: Scores of customers' kept rows, given also the whole.
+        own: A fitted own model with its split.
+    """
+    kept, held, whole = own.split.kept, own.split.held, own.split.whole
     size = max(1, CHUNK_CELLS // max(1, kept.n_items))
     parts = []
-    for known, wanted in zip(kept.chunks(size), held.chunks(size), strict=True):
-        mine, theirs = own.trial.score(known), shared(known)
+    for known, wanted, had in zip(kept.chunks(size), held.chunks(size), whole.chunks(size), strict=True):
+        mine, theirs = own.trial.score(known), shared(known, had)
         blends = (blend_scores(mine, theirs, weight) for weight in WEIGHTS)
         parts.append(np.stack([evaluate_scores(blend, known, wanted)["ndcg@10"] for blend in blends]))
     return np.concatenate(parts, axis=1)

@@ -93,7 +93,7 @@ class Evaluation:
             notes.append("no references: model is the shared model alone, shops fitted none of their own")
         else:
             references = measured.references
-            blends = over_shops(lambda own: fit_blend(shared, own), references.alone)
+            blends = over_shops(lambda own: fit_blend(learner, state, own), references.alone)
             figures["model"] = self._all(lambda position: blends[position].score)
             figures.update(measured.figures)
             notes += references.notes

@@ -29,58 +29,75 @@ def packed_rows(items: int) -> int:
 
 @dataclass(frozen=True)
 class PairContributions:
-    """w_i w_j for each pair of a customer's items, normalised: Frobenius norm 1, or 0 below two items.
+    """Each pair of a customer's items, normalised: Frobenius norm 1, or 0 below two items.
 
-    w_i = (1 + age)^-recency, see ``Histories.matrix``. The diagonal, which counts say better, stays zero, so
-    that all of the bound is spent on pairs. The symmetric matrix leaves as what is above its diagonal, row
-    by row, times sqrt(2): the L2 norm of what leaves is the Frobenius norm of the matrix.
+    A pair of ages a < b weighs ((1 + a)(1 + b))^-recency (b - a)^-nearness. The diagonal, which counts say
+    better, stays zero, so that all of the bound is spent on pairs. The symmetric matrix leaves as what is
+    above its diagonal, row by row, times sqrt(2): the L2 norm of what leaves is the Frobenius norm of the
+    matrix.
 
     Attributes:
-        histories: Rows over the items of the matrix, which are ``histories.n_items``.
-        recency: Power by which a customer's older items weigh less.
+        histories: Rows over the items of the matrix, which are ``histories.n_items``, oldest first.
+        recency: Power by which a customer's older items weigh less, see ``Histories.matrix``.
+        nearness: Power by which items weigh less together the more a customer had in between.
     """
 
     histories: Histories
     recency: float = 0.0
+    nearness: float = 0.0
 
     def squared_norms(self) -> Tensor:
-        """1 for every customer with a pair, by the division in ``add_to``."""
+        """1 for every customer with a pair, by the division in ``_pairs``."""
         return torch.from_numpy((self.histories.lengths > 1).astype(np.float64))
 
     def add_to(self, total: Tensor, scale: Tensor) -> None:
-        """Every pair straight to its place; see ``Contributions``.
-
-        The squared norm is the sum of w_i^2 w_j^2 over i != j, (sum w^2)^2 - sum w^4.
-        """
+        """Every pair straight to its place; see ``Contributions``."""
         size, flat = self.histories.n_items, total.view(-1).numpy()
         rows = np.arange(size, dtype=np.int64)
         before = rows * size - rows * (rows + 1) // 2 - rows - 1  # (i, j) lies at before[i] + j
-        for piece, some in _pieces(self.histories, scale.numpy().astype(np.float64)):
-            marked = piece.matrix(self.recency).sorted_indices()
-            items, weights = marked.indices.astype(np.int64), marked.data.astype(np.float64)
-            squares = np.bincount(piece.rows_index, weights**2, len(piece))
-            norms = np.sqrt(np.maximum(squares**2 - np.bincount(piece.rows_index, weights**4, len(piece)), 0))
-            factors = _ROOT_2 * some / np.where(piece.lengths > 1, norms, 1.0)
-            later = piece.offsets[1:][piece.rows_index] - np.arange(len(items)) - 1  # of the same customer
-            first = np.repeat(np.arange(len(items)), later)
-            second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(later) - later, later)
-            values = (factors[piece.rows_index] * weights)[first] * weights[second]
-            _add(flat, before[items][first] + items[second], values)
+        for customers, first, second, values in self._pairs():
+            lower, upper = np.minimum(first, second), np.maximum(first, second)
+            _add(flat, before[lower] + upper, _ROOT_2 * scale.numpy()[customers] * values)
+
+    def times(self, vectors: Table) -> Table:
+        """Each customer's own matrix times its own row of ``vectors``, float32 [customers, items]."""
+        product = np.zeros(vectors.shape, dtype=np.float32)
+        flat, width = product.reshape(-1), self.histories.n_items
+        for customers, first, second, values in self._pairs():
+            _add(flat, customers * width + first, values * vectors[customers, second])
+            _add(flat, customers * width + second, values * vectors[customers, first])
+        return product
 
     def where(self, keep: Tensor) -> PairContributions:
         """See ``Contributions``."""
         return replace(self, histories=self.histories.where(keep.numpy()[self.histories.rows_index]))
 
+    def _pairs(self) -> Iterator[tuple[IntArray, IntArray, IntArray, Floats]]:
+        """Customer, two items and their entry in the customer's matrix, some customers at a time."""
+        longest = int(self.histories.lengths.max(initial=1))
+        apart = np.concatenate(([0.0], np.arange(1, longest + 1, dtype=np.float64) ** -self.nearness))
+        for start, piece in _pieces(self.histories):
+            items, weights = piece.items.astype(np.int64), piece.matrix(self.recency).data.astype(np.float64)
+            later = piece.ages  # items of the same customer that follow
+            first = np.repeat(np.arange(len(items)), later)
+            distance = 1 + np.arange(len(first)) - np.repeat(np.cumsum(later) - later, later)
+            second = first + distance
+            customers = piece.rows_index[first]
+            values = weights[first] * weights[second] * apart[distance]
+            squares = 2 * np.bincount(customers, values**2, len(piece))
+            values /= np.sqrt(squares)[customers]
+            yield start + customers, items[first], items[second], values
 
-def _pieces(histories: Histories, weights: Floats) -> Iterator[tuple[Histories, Floats]]:
-    """Consecutive customers with their weights, few enough for about ``_PAIRS`` pairs at a time."""
+
+def _pieces(histories: Histories) -> Iterator[tuple[int, Histories]]:
+    """Consecutive customers after their number, few enough for about ``_PAIRS`` pairs at a time."""
     lengths = histories.lengths
     part = np.cumsum(lengths * (lengths + 1) // 2) // _PAIRS
     bounds = np.concatenate(([0], np.flatnonzero(np.diff(part)) + 1, [len(histories)]))
     for start, stop in pairwise(bounds.tolist()):
         low, high = histories.offsets[start], histories.offsets[stop]
         offsets = histories.offsets[start : stop + 1] - low
-        yield Histories(offsets, histories.items[low:high], histories.n_items), weights[start:stop]
+        yield start, Histories(offsets, histories.items[low:high], histories.n_items)
 
 
 def _add(flat: npt.NDArray[Any], places: IntArray, values: Floats) -> None:

@@ -69,6 +69,7 @@ class Cooccurrence(Method):
         rank: Most dimensions kept.
         recency: Power by which a customer's older items count less, see ``Histories.matrix``: the whole of it
             in the customer's own scores, half of it in each item of a pair that is released.
+        nearness: Power by which items weigh less together the more a customer had in between.
     """
 
     n_items: int
@@ -80,6 +81,7 @@ class Cooccurrence(Method):
     popularity_weight: float = 0.1
     rank: int = 1024
     recency: float = 0.5
+    nearness: float = 0.5
     name: str = "cooccurrence"
 
     def __post_init__(self) -> None:
@@ -90,8 +92,8 @@ class Cooccurrence(Method):
             raise ValueError("count_share must lie between 0 and 1")
         if not (self.regularisation > 0 and self.threshold >= 0):
             raise ValueError("regularisation must be above 0, threshold at least 0")
-        if not 0 <= self.recency <= 4:
-            raise ValueError("recency must lie between 0 and 4")
+        if not (0 <= self.recency <= 4 and 0 <= self.nearness <= 4):
+            raise ValueError("recency and nearness must lie between 0 and 4")
         if not 0 <= self.popularity_weight <= 1:
             raise ValueError("popularity_weight must lie between 0 and 1")
 
@@ -122,7 +124,10 @@ class Cooccurrence(Method):
         if release.name == COUNTS:
             return lambda histories: counts_contribution(histories, self.cap)
         over_vocabulary = self.over_vocabulary(state)
-        return lambda histories: PairContributions(over_vocabulary(histories), self.recency / 2)
+        return lambda histories: self._pairs(over_vocabulary(histories))
+
+    def _pairs(self, over_vocabulary: Histories) -> PairContributions:
+        return PairContributions(over_vocabulary, self.recency / 2, self.nearness)
 
     def over_vocabulary(self, state: Mapping[str, Table]) -> Callable[[Histories], Histories]:
         """What takes customers' newest ``cap`` items of the vocabulary, as positions in it."""
@@ -158,6 +163,45 @@ class Cooccurrence(Method):
         """z-scored EASE over the catalogue, 0 before that outside the vocabulary, and z-scored log counts."""
         queries = self.over_vocabulary(state)(histories).matrix(self.recency)
         return self.over_catalogue(state, self.personal(state, queries))
+
+    def score_before(self, state: Mapping[str, Table], kept: Histories, whole: Histories) -> Scores:
+        """As ``score``, by the model that would be, had each customer contributed ``kept`` for ``whole``.
+
+        The change of the counts is left out.
+        """
+        restrict = self.over_vocabulary(state)
+        before, after = restrict(kept), restrict(whole)
+        personal = self.personal(state, before.matrix(self.recency)) - self.remembered(state, before, after)
+        return self.over_catalogue(state, personal)
+
+    def remembered(self, state: Mapping[str, Table], before: Histories, after: Histories) -> Scores:
+        """What ``personal`` owes to each customer's pairs beyond those of ``before``, to first order.
+
+        When G changes by D, h = l / (l + lambda) has divided differences (1 - h_k)(1 - h_l) / lambda, so that H
+        changes by F D F / lambda, F = I - H, less that part in which both sides lie outside of V, where
+        h stays 0: approximate leave-one-out (Rad and Maleki 2020, arXiv 1801.10243).
+
+        Args:
+            state: The public state.
+            before: Rows over the vocabulary that the scores know.
+            after: Rows that the same customers contributed.
+        """
+        table = without_idle_columns(state[EMBEDDINGS])
+        shares = np.maximum((table**2).sum(axis=0), np.float32(1e-12))
+        vectors = table / np.sqrt(shares)
+        queries = before.matrix(self.recency).toarray()
+        own, earlier = self._pairs(after), self._pairs(before)
+
+        def through(left: Scores) -> Scores:
+            """queries (I - V diag(left) V^T) D (I - V diag(left) V^T)."""
+            reach = queries - (queries @ vectors * left) @ vectors.T
+            change = own.times(reach) - earlier.times(reach)
+            result: Scores = change - (change @ vectors * left) @ vectors.T
+            return result
+
+        itself = (1 - (table**2).sum(axis=1)).clip(min=1e-3) * np.float32(self.regularisation)
+        remembered: Scores = (through(shares) - through(np.ones_like(shares))) / itself
+        return remembered
 
     def personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
         """Scores of the vocabulary for weighted rows over it: float32 [customers, vocabulary]."""

@@ -146,6 +146,10 @@ class Hybrid(Cooccurrence):
         parts = [outputs[:, :refined] + refinement[:, :refined], outputs[:, refined:], refinement[:, -1:]]
         return torch.cat(parts, dim=1)
 
+    def remembered(self, state: Mapping[str, Table], before: Histories, after: Histories) -> Scores:
+        """That of ``Cooccurrence``; what the gradients remember of a customer stays."""
+        return np.float32(self.temperature) * super().remembered(state, before, after)
+
     def personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
         """q W^T and the biases, at the softmax's temperature."""
         outputs = self._outputs(state).numpy()

@@ -22,16 +22,18 @@ class HoldBack:
     Attributes:
         kept: What trial models are fitted on.
         held: What they are judged by.
+        whole: Both.
     """
 
     kept: Histories
     held: Histories
+    whole: Histories
 
     def sample(self, customers: int) -> HoldBack:
         """At most about that many customers, evenly spaced over the rows."""
         step = max(1, len(self.kept) // max(1, customers))
         chosen = np.arange(0, len(self.kept), step)
-        return HoldBack(self.kept.select(chosen), self.held.select(chosen))
+        return HoldBack(self.kept.select(chosen), self.held.select(chosen), self.whole.select(chosen))
 
 
 def hold_back(histories: Histories, rng: Generator | None = None) -> HoldBack:
@@ -49,13 +51,7 @@ def hold_back(histories: Histories, rng: Generator | None = None) -> HoldBack:
         order = np.lexsort((rng.random(len(rows)), rows))
         age[order] = age.copy()
     held = age < counts[rows]
-    return HoldBack(_where(histories, ~held), _where(histories, held))
-
-
-def _where(histories: Histories, mask: np.typing.NDArray[np.bool_]) -> Histories:
-    counts = np.bincount(histories.rows_index[mask], minlength=len(histories))
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    return Histories(offsets, histories.items[mask], histories.n_items)
+    return HoldBack(histories.where(~held), histories.where(held), histories)
 
 
 def convincing(challenger: Values, champion: Values, errors: float | None = None) -> bool:

@@ -16,40 +16,58 @@ def histories(customers: int, seed: int = 0) -> Histories:
     rng = seeded_generator(seed, "pairs")
     had = rng.random((customers, ITEMS)) < rng.random((customers, 1))
     had[0] = False
-    return Histories.from_pairs(*np.nonzero(had), customers, ITEMS)
+    users, items = np.nonzero(had)
+    order = rng.permutation(len(users))
+    return Histories.from_pairs(users[order], items[order], customers, ITEMS)
 
 
-def packed(rows: Histories, bound: float = 1.0, recency: float = 0.0) -> np.ndarray:
+POWERS = [(0.0, 0.0), (0.25, 0.5), (2.0, 0.0), (0.0, 1.0)]
+
+
+def packed(rows: Histories, bound: float = 1.0, powers: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     total = torch.zeros(packed_rows(ITEMS), 1, dtype=torch.float64)
-    return clipped_sum([PairContributions(rows, recency)], bound, total.float()).numpy()
+    return clipped_sum([PairContributions(rows, *powers)], bound, total.float()).numpy()
 
 
-def dense(rows: Histories, recency: float) -> np.ndarray:
-    total = np.zeros((ITEMS, ITEMS))
-    for row in rows.matrix(recency).toarray().astype(np.float64):
-        pairs = np.outer(row, row) * (1 - np.eye(ITEMS))
-        total += pairs / (np.linalg.norm(pairs) or 1.0)
-    return total
+def matrices(rows: Histories, recency: float, nearness: float) -> list[np.ndarray]:
+    """Each customer's matrix, entry by entry."""
+    found = []
+    for customer in range(len(rows)):
+        row, matrix = rows.row(customer), np.zeros((ITEMS, ITEMS))
+        for a, first in enumerate(row[::-1]):
+            for b, second in enumerate(row[::-1]):
+                if a != b:
+                    matrix[first, second] = ((1 + a) * (1 + b)) ** -recency * abs(a - b) ** -nearness
+        found.append(matrix / (np.linalg.norm(matrix) or 1.0))
+    return found
 
 
-@pytest.mark.parametrize("recency", [0.0, 0.25, 2.0])
-def test_the_sum_is_the_dense_one(recency: float) -> None:
+@pytest.mark.parametrize("powers", POWERS)
+def test_the_sum_is_the_dense_one(powers: tuple[float, float]) -> None:
     rows = histories(40)
     np.testing.assert_allclose(
-        unpack(packed(rows, recency=recency), ITEMS), dense(rows, recency), rtol=3e-5, atol=1e-6
+        unpack(packed(rows, powers=powers), ITEMS), sum(matrices(rows, *powers)), rtol=3e-5, atol=1e-6
     )
 
 
-@pytest.mark.parametrize("recency", [0.0, 0.25, 2.0])
-def test_every_customer_with_a_pair_moves_the_sum_by_the_whole_bound(recency: float) -> None:
+@pytest.mark.parametrize("powers", POWERS)
+def test_every_customer_with_a_pair_moves_the_sum_by_the_whole_bound(powers: tuple[float, float]) -> None:
     rows = histories(25)
-    everybody = packed(rows, recency=recency).astype(np.float64)
+    everybody = packed(rows, powers=powers).astype(np.float64)
     for customer in range(25):
-        others = packed(rows.select(np.delete(np.arange(25), customer)), recency=recency).astype(np.float64)
+        others = packed(rows.select(np.delete(np.arange(25), customer)), powers=powers).astype(np.float64)
         moved = np.linalg.norm(everybody - others)
         expected = 1.0 if len(rows.row(customer)) > 1 else 0.0
         assert moved == pytest.approx(expected, abs=1e-4)
         assert moved <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("powers", POWERS)
+def test_each_customer_s_own_matrix_times_a_vector(powers: tuple[float, float]) -> None:
+    rows = histories(20)
+    vectors = seeded_generator(4).standard_normal((20, ITEMS)).astype(np.float32)
+    expected = [matrix @ vector for matrix, vector in zip(matrices(rows, *powers), vectors, strict=True)]
+    np.testing.assert_allclose(PairContributions(rows, *powers).times(vectors), expected, atol=1e-5)
 
 
 def test_a_smaller_bound_scales_the_sum() -> None:

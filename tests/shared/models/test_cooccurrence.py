@@ -12,7 +12,7 @@ from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence
 from hansa.models.ease import PrimalEase
 from hansa.plan import recommended_settings
 from hansa.rng import seeded_generator
-from hansa.schema import Histories
+from hansa.schema import Histories, stack
 
 ITEMS = 24
 
@@ -37,7 +37,9 @@ def learn(method: Cooccurrence, rows: Histories, noise: float = 0.0) -> dict[str
 
 def test_without_noise_it_ranks_as_ease_on_the_positive_part_of_the_normalised_pairs() -> None:
     rows = tastes(300)
-    method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=5.0, popularity_weight=0.0, recency=0.0)
+    method = Cooccurrence(
+        ITEMS, vocabulary=ITEMS, regularisation=5.0, popularity_weight=0.0, recency=0.0, nearness=0.0
+    )
     scores = method.score(learn(method, rows), rows)
     matrix = rows.matrix().toarray()
     lengths = matrix.sum(axis=1)
@@ -81,11 +83,31 @@ def test_older_items_fade_in_the_query_and_by_half_the_power_in_pairs() -> None:
     state = learn(method, rows)
     total = np.zeros((release.rows, 1), dtype=np.float32)
     clipped_sum([method.contribution(2, release, state, rows)], 1.0, torch.from_numpy(total))
-    weights = np.array([0, 2**-0.5, 1, 3**-0.5])
-    expected = np.outer(weights, weights) * (1 - np.eye(4))
+    weights, place = np.array([0, 2**-0.5, 1, 3**-0.5]), np.array([9, 1, 0, 2])
+    apart = np.abs(np.subtract.outer(place, place)) + np.eye(4)
+    expected = np.outer(weights, weights) * apart**-0.5 * (1 - np.eye(4))
     np.testing.assert_allclose(unpack(total, 4), expected / np.linalg.norm(expected), rtol=1e-4)
     faded = method.personal(state, rows.matrix(1.0))
     assert not np.allclose(faded, method.personal(state, rows.matrix()))
+
+
+def test_what_a_customer_added_can_be_taken_out_again() -> None:
+    """The held-back item's score, with that item in the model, without it to first order, and really without."""
+    rows = tastes(2000)
+    kept, held = rows.where(rows.ages > 0), rows.where(rows.ages == 0)
+    method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=100.0)
+    state, errors, leaks = learn(method, rows), [], []
+    remembered = method.remembered(state, kept, rows)
+    remembering = method.personal(state, kept.matrix(method.recency))
+    for customer in range(0, 2000, 150):
+        others, item = np.arange(2000) != customer, held.row(customer)
+        alone = kept.select(~others)
+        without = learn(method, stack([rows.select(others), alone]))
+        exact = method.personal(without, alone.matrix(method.recency))[0, item]
+        leaks += list(remembering[customer, item] - exact)
+        errors += list(remembering[customer, item] - remembered[customer, item] - exact)
+    assert np.mean(leaks) > 0
+    assert np.abs(errors).mean() < 0.4 * np.abs(leaks).mean()
 
 
 def test_it_finds_the_tastes_through_noise() -> None:

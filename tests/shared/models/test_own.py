@@ -106,7 +106,7 @@ def test_popularity_is_chosen_where_it_is_all_there_is_to_learn() -> None:
     users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     train = Histories.from_pairs(users, np.concatenate(rows), len(rows), 90)
     held = Histories.from_pairs(np.arange(400, 450), np.zeros(50, dtype=int), len(rows), 90)
-    model = tune(HoldBack(train, held))
+    model = tune(HoldBack(train, held, train))
     assert model.popularity_weight > 0
     served = np.nanmean(evaluate(model.score, train, held)["ndcg@10"])
     lonely = replace(model, popularity_weight=0.0)
