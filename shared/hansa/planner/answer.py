@@ -186,12 +186,14 @@ def _payoff(question: Question) -> dict[str, Any]:
 def _assumptions(question: Question) -> list[str]:
     found = [
         f"{question.history} different items a customer, bought independently with popularity 1 / rank",
-        "gains by a law in customers x epsilon, fitted to co-occurrence on three kinds of data "
-        "(docs/planning.md); where pooling itself gains nothing, nothing is kept",
+        "gains by a law in customers x epsilon, fitted to co-occurrence on three kinds of data and off by a "
+        "factor of 2 or more (docs/planning.md); where pooling itself gains nothing, nothing is kept",
     ]
     _, why = question.variant(declared(question.everyone))
     if why:
         found.append(why)
+    if question.budget is not None and any(kind.measured_on is None for kind in KINDS):
+        found.append("on video games Hansa's own runs have so far kept far less than that law says")
     if question.method == "dpsgd":
         found.append(
             "dpsgd kept less than co-occurrence at every epsilon measured: expect less than that law"
