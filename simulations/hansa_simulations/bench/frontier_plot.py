@@ -21,7 +21,14 @@ from hansa_simulations.words import METRIC
 
 PANEL_HEIGHT = 2.9  # inches
 COLUMNS = 3
-METHOD_COLOURS = {"cooccurrence": "#0072B2", "dpsgd": "#C85200", "hybrid": "#8E3A80", "popularity": "#8A6A00"}
+METHOD_COLOURS = {
+    "cooccurrence": "#0072B2",
+    "dpsgd": "#C85200",
+    "hybrid": "#8E3A80",
+    "subspace": "#3E8FCB",
+    "dpals": "#B3263F",
+    "popularity": "#8A6A00",
+}
 METHOD_LABELS = {"popularity": "private counts"}
 TITLES = {
     "journey": "groceries (journey)",
