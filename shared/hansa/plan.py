@@ -215,7 +215,7 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     """
     if method == "cooccurrence":
         if epsilon is None:
-            return {"vocabulary": 4_000, "regularisation": 10.0, "popularity_weight": 0.0}
+            return {"vocabulary": 4_000, "regularisation": 7.0, "popularity_weight": 0.0, "nearness": 0.0}
         return {"vocabulary": max(50, round(2.2 * math.sqrt(customers * epsilon)))}
     if method == "hybrid":
         start = recommended_settings("cooccurrence", epsilon, customers)

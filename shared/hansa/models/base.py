@@ -102,7 +102,7 @@ class Method(ABC):
         """Scores of all items from public state and each customer's own row: float32 [customers, items]."""
 
     def score_before(self, state: Mapping[str, Table], kept: Histories, whole: Histories) -> Scores:
-        """Scores of ``kept`` rows for judging the model on what else is in ``whole``, which it has learnt from.
+        """Scores of ``kept`` rows for judging the model on what else is in ``whole``, which it learnt from.
 
         Here those of ``score``: what a model remembers of a customer is limited by its privacy, not at
         all without any. A method that can take a customer's own part out again does so.

@@ -177,9 +177,9 @@ class Cooccurrence(Method):
     def remembered(self, state: Mapping[str, Table], before: Histories, after: Histories) -> Scores:
         """What ``personal`` owes to each customer's pairs beyond those of ``before``, to first order.
 
-        When G changes by D, h = l / (l + lambda) has divided differences (1 - h_k)(1 - h_l) / lambda, so that H
-        changes by F D F / lambda, F = I - H, less that part in which both sides lie outside of V, where
-        h stays 0: approximate leave-one-out (Rad and Maleki 2020, arXiv 1801.10243).
+        When G changes by D, h = l / (l + lambda) has divided differences (1 - h_k)(1 - h_l) / lambda, so
+        that H changes by F D F / lambda, F = I - H, less that part in which both sides lie outside of V,
+        where h stays 0: approximate leave-one-out (Rad and Maleki 2020, arXiv 1801.10243).
 
         Args:
             state: The public state.

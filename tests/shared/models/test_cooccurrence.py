@@ -92,7 +92,7 @@ def test_older_items_fade_in_the_query_and_by_half_the_power_in_pairs() -> None:
 
 
 def test_what_a_customer_added_can_be_taken_out_again() -> None:
-    """The held-back item's score, with that item in the model, without it to first order, and really without."""
+    """The held-back item's score with it in the model, without it to first order, and really without."""
     rows = tastes(2000)
     kept, held = rows.where(rows.ages > 0), rows.where(rows.ages == 0)
     method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=100.0)
