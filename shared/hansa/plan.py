@@ -209,26 +209,28 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     ``dpsgd``: without noise more dimensions and a stricter training pay; with noise fewer do.
     ``cooccurrence``: the noise's spectral radius grows with the root of the vocabulary and the signal sits in
     the best sellers, so the vocabulary grows with the root of customers x epsilon; the same for ``subspace``,
-    which without noise takes the whole catalogue, and ``dpals``. How the constants were chosen is in
-    docs/results.md.
+    which without noise takes the whole catalogue, and ``dpals``. The ridge grows with the root of the
+    customers, as sampling errors do. How the constants were chosen is in docs/results.md.
     ``hybrid``: that of ``cooccurrence`` and ``refinement_settings``.
     """
     if method == "cooccurrence":
+        many = math.sqrt(customers / 7_000)
         if epsilon is None:
-            return {"vocabulary": 4_000, "regularisation": 7.0, "popularity_weight": 0.0, "nearness": 0.0}
-        return {"vocabulary": max(50, round(2.2 * math.sqrt(customers * epsilon)))}
+            ridge = round(7 * many, 1)
+            return {"vocabulary": 4_000, "regularisation": ridge, "popularity_weight": 0.0, "nearness": 0.0}
+        return {"vocabulary": _vocabulary(epsilon, customers), "regularisation": round(25 * many, 1)}
     if method == "hybrid":
         start = recommended_settings("cooccurrence", epsilon, customers)
         return start | refinement_settings(epsilon, customers)
     if method == "dpals":
         if epsilon is None:
             return {"vocabulary": 4_000, "dimensions": 32, "popularity_weight": 0.0}
-        wide = {"dimensions": 16} if customers * epsilon > 20_000 else {}
-        return recommended_settings("cooccurrence", epsilon, customers) | wide
+        wide = 16 if customers * epsilon > 20_000 else 8
+        return {"vocabulary": _vocabulary(epsilon, customers), "dimensions": wide}
     if method == "subspace":
         if epsilon is None:
             return {"dimensions": 256, "regularisation": 100.0, "popularity_weight": 0.0}
-        return recommended_settings("cooccurrence", epsilon, customers)
+        return {"vocabulary": _vocabulary(epsilon, customers)}
     if method == "dpsgd" and epsilon is None:
         return {
             "dimensions": 64,
@@ -239,6 +241,10 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
             "optimizer": "fedadam",
         }
     return {}
+
+
+def _vocabulary(epsilon: float, customers: int) -> int:
+    return max(50, round(2.2 * math.sqrt(customers * epsilon)))
 
 
 REFINEMENT_PAYS = 80_000
