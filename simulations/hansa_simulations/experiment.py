@@ -30,7 +30,7 @@ from hansa_client.shop import LocalShop
 from hansa_server.strategy import RoundReport
 from hansa_simulations.engine import run_in_process
 from hansa_simulations.evaluation import Evaluation, Measured, summarise
-from hansa_simulations.federation import DataSettings, Federation, load_federation
+from hansa_simulations.federation import DataSettings, Federation, load_federation, without_test_items
 from hansa_simulations.ledgers import explained, ledger_sums, open_ledger, run_name
 from hansa_simulations.memory import peak_memory
 from hansa_simulations.ray_engine import run_on_ray
@@ -161,6 +161,8 @@ def prepare(settings: SimulationSettings, seed: int, observer: Observer = lambda
             **settings.data.model_dump(),
         ),
     )
+    if settings.evaluation.tuning:
+        federation = without_test_items(federation, seed)
     evaluation = Evaluation(federation, settings.evaluation.customers)
     return Prepared(federation, evaluation, seed, time.perf_counter() - started)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from hansa.errors import UsageError
+from hansa.models.tuning import hold_back
 from hansa.rng import seeded_generator
 from hansa.schema import Catalogue, Histories, ItemArray, Shop, stack
 from hansa_simulations.datasets import SYNTHETIC, RawData, load_folder, load_scenario
@@ -234,6 +235,32 @@ def generate_federation(
         notes=("data: generated, so no metric says how well anything would do on real customers",),
         validation=tuple(validation) or None,
         candidates=tuple(candidates) or None,
+    )
+
+
+def without_test_items(federation: Federation, seed: int) -> Federation:
+    """The same shops, with what the protocol holds out of their training data in place of the test items.
+
+    Settings that are chosen there have not seen what a run is judged by. All items are ranked.
+
+    Args:
+        federation: As loaded.
+        seed: Draws the slices of ``random20``.
+    """
+
+    def sliced(shop: Shop) -> Shop:
+        rng = seeded_generator(seed, "without test items", shop.name)
+        parts = hold_back(shop.train, rng if federation.protocol == "random20" else None)
+        return replace(shop, train=parts.kept, held_out=parts.held)
+
+    note = "evaluated on slices held back from the training data; test items were not used"
+    return replace(
+        federation,
+        shops=tuple(sliced(shop) for shop in federation.shops),
+        interactions=sum(len(shop.train.items) for shop in federation.shops),
+        notes=(*federation.notes, note),
+        validation=None,
+        candidates=None,
     )
 
 

@@ -90,9 +90,16 @@ class EngineSection(_Section):
 
 
 class EvaluationSection(_Section):
-    """``evaluation.*``: how many customers, evenly spread over the shops, are evaluated; None: all."""
+    """``evaluation.*``: on whom and on what a run is judged.
+
+    Attributes:
+        customers: How many, evenly spread over the shops; None: all.
+        tuning: Judge on slices of the training data, and leave the test items out altogether: for choosing
+            settings.
+    """
 
     customers: int | None = Field(default=None, gt=0)
+    tuning: bool = False
 
 
 class SimulationSettings(_Section):

@@ -59,3 +59,14 @@ def test_evaluation_may_look_at_some_shops_of_those_that_learn(prepared: Prepare
     assert result["per_shop"]["gains"][0] == pytest.approx(whole["per_shop"]["gains"][0])
     first = prepared.references.figures["pooled"][0]["ndcg@10"]
     np.testing.assert_allclose(partly.references.figures["pooled"][0]["ndcg@10"], first)
+
+
+def test_settings_are_chosen_without_the_test_items(prepared: Prepared) -> None:
+    options = ["scenario.customers=90", "scenario.items=90", "scenario.shops=3", "evaluation.tuning=true"]
+    sliced = prepare(make_settings({"scenario": "synthetic"}, options), 0).federation
+    for before, after in zip(prepared.federation.shops, sliced.shops, strict=True):
+        for customer in range(len(before.train)):
+            together = [*after.train.row(customer), *after.held_out.row(customer)]
+            assert together == before.train.row(customer).tolist()
+        assert after.held_out.items.size > 0
+    assert any("test items were not used" in note for note in sliced.notes)
