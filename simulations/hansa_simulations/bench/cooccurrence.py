@@ -20,6 +20,7 @@ from hansa_simulations.bench import timing
 CUSTOMERS, MEAN, FACTORS = 20_000, 33, 64
 SIZES = (1_250, 2_500, 5_000)
 NOISE = 1.0
+RECENCY, NEARNESS = 0.25, 0.5
 THREADS = 1
 PARTS = ("count", "noise", "unpack", "factors")
 WHOLE, FULL = "all of it", "full eigh"
@@ -51,7 +52,7 @@ class Stages:
     def count(self) -> None:
         """The bounded sum, 256 customers at a time, as a shop forms it."""
         total = torch.zeros(packed_rows(self.size), 1, dtype=torch.float64)
-        self.sum = clipped_sum((PairContributions(rows) for rows in self.rows.chunks(256)), 1.0, total)
+        self.sum = clipped_sum((PairContributions(rows, RECENCY, NEARNESS) for rows in self.rows.chunks(256)), 1.0, total)
 
     def noise(self) -> None:
         """Noise of the operating system's entropy in every entry."""
