@@ -30,6 +30,8 @@ from hansa.schema import Histories
 PAIRS = "pairs"
 EMBEDDINGS = "embeddings"
 FLOOR = "floor"
+LEAST = 0.5
+"""The floor of counts without noise."""
 
 _vocabularies: Memo[npt.NDArray[np.int64]] = Memo()
 
@@ -149,7 +151,7 @@ class Cooccurrence(Method):
         no diagonal, so its noise is a Gaussian matrix of spectral radius sqrt(2 K) times its deviation.
         """
         if release.name == COUNTS:
-            floor = np.full((1, 1), max(2 * sum_.noise_deviation, 0.5), dtype=np.float32)
+            floor = np.full((1, 1), max(2 * sum_.noise_deviation, LEAST), dtype=np.float32)
             return {**state, COUNTS: sum_.total, FLOOR: floor}
         radius = float(np.sqrt(2 * self.size)) * sum_.noise_deviation
         above = self.threshold * radius
@@ -177,9 +179,10 @@ class Cooccurrence(Method):
     def remembered(self, state: Mapping[str, Table], before: Histories, after: Histories) -> Scores:
         """What ``personal`` owes to each customer's pairs beyond those of ``before``, to first order.
 
-        When G changes by D, h = l / (l + lambda) has divided differences (1 - h_k)(1 - h_l) / lambda, so
-        that H changes by F D F / lambda, F = I - H, less that part in which both sides lie outside of V,
-        where h stays 0: approximate leave-one-out (Rad and Maleki 2020, arXiv 1801.10243).
+        When G changes by D, H changes by the divided differences of h = l / (l + lambda) (Daleckii and
+        Krein), approximate leave-one-out (Rad and Maleki 2020, arXiv 1801.10243): between two directions that
+        were kept they are (1 - h_k)(1 - h_l) / lambda, between one that was and the others h_k / (l_k + m),
+        m being how far these lie below the threshold on average. G has no diagonal, so all of them add up to 0.
 
         Args:
             state: The public state.
@@ -187,20 +190,27 @@ class Cooccurrence(Method):
             after: Rows that the same customers contributed.
         """
         table = without_idle_columns(state[EMBEDDINGS])
-        shares = np.maximum((table**2).sum(axis=0), np.float32(1e-12))
-        vectors = table / np.sqrt(shares)
-        queries = before.matrix(self.recency).toarray()
+        shares = np.clip((table**2).sum(axis=0), 1e-12, 0.9999)
+        vectors, left = table / np.sqrt(shares), 1 - shares
+        values = self.regularisation * shares / left
+        floor = float(state[FLOOR][0, 0])
+        noise = floor / 2 * (self.count_share / (1 - self.count_share)) ** 0.5 if floor > LEAST else 0.0
+        lowered = self.threshold * float(np.sqrt(2 * self.size)) * noise
+        below = lowered + (values + lowered).sum() / max(1, self.size - len(values))
+        across = (shares / (values + below)).astype(np.float32)
         own, earlier = self._pairs(after), self._pairs(before)
 
-        def through(left: Scores) -> Scores:
-            """queries (I - V diag(left) V^T) D (I - V diag(left) V^T)."""
-            reach = queries - (queries @ vectors * left) @ vectors.T
-            change = own.times(reach) - earlier.times(reach)
-            result: Scores = change - (change @ vectors * left) @ vectors.T
+        def changed(rows: Scores) -> Scores:
+            result: Scores = own.times(rows) - earlier.times(rows)
             return result
 
-        itself = (1 - (table**2).sum(axis=1)).clip(min=1e-3) * np.float32(self.regularisation)
-        remembered: Scores = (through(shares) - through(np.ones_like(shares))) / itself
+        queries = before.matrix(self.recency).toarray()
+        inside = queries @ vectors
+        among = changed((inside * left) @ vectors.T) @ vectors * (left / np.float32(self.regularisation))
+        outwards = changed((inside * across) @ vectors.T)
+        inwards = changed(queries - inside @ vectors.T) @ vectors * across
+        total = (among + inwards - outwards @ vectors) @ vectors.T + outwards
+        remembered: Scores = total / (1 - (table**2).sum(axis=1)).clip(min=1e-3)
         return remembered
 
     def personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:

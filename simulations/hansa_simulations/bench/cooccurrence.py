@@ -52,7 +52,9 @@ class Stages:
     def count(self) -> None:
         """The bounded sum, 256 customers at a time, as a shop forms it."""
         total = torch.zeros(packed_rows(self.size), 1, dtype=torch.float64)
-        self.sum = clipped_sum((PairContributions(rows, RECENCY, NEARNESS) for rows in self.rows.chunks(256)), 1.0, total)
+        self.sum = clipped_sum(
+            (PairContributions(rows, RECENCY, NEARNESS) for rows in self.rows.chunks(256)), 1.0, total
+        )
 
     def noise(self) -> None:
         """Noise of the operating system's entropy in every entry."""
