@@ -14,6 +14,7 @@ from hansa.dp.accounting import ACCOUNTANT, cross_check, epsilon, with_overlap
 from hansa.dp.private_sum import PerformanceSettings
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
+from hansa.models.content import Content
 from hansa.plan import (
     Plan,
     Setting,
@@ -139,7 +140,9 @@ class Prepared:
     def references(self) -> Measured:
         """The references with their figures, fitted when first asked for."""
         everybody, judged = self.federation, self.evaluation.federation.shops
-        return self.evaluation.measure(fit_references(everybody.shops, everybody.protocol, self.seed, judged))
+        content = Content.of(everybody.catalogue)
+        fitted = fit_references(everybody.shops, everybody.protocol, self.seed, judged, content)
+        return self.evaluation.measure(fitted)
 
 
 def prepare(settings: SimulationSettings, seed: int, observer: Observer = lambda progress: None) -> Prepared:

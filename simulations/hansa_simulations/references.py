@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.metrics import Scorer, Scores
+from hansa.models.content import Content
 from hansa.models.own import FittedOwn, OwnModel, fit_own
 from hansa.rng import Generator, seeded_generator
 from hansa.schema import Histories, Shop, stack
@@ -35,7 +36,11 @@ class References:
 
 
 def fit_references(
-    shops: Sequence[Shop], protocol: str, seed: int = 0, judged: Sequence[Shop] | None = None
+    shops: Sequence[Shop],
+    protocol: str,
+    seed: int = 0,
+    judged: Sequence[Shop] | None = None,
+    content: Content | None = None,
 ) -> References:
     """Fit all references on the training histories; held-out interactions are never looked at.
 
@@ -44,9 +49,10 @@ def fit_references(
         protocol: Its protocol; models are tuned on a like slice of the training data.
         seed: Draws the slices of ``random20``.
         judged: The shops that are evaluated, whose own models are fitted; None: all.
+        content: What the public catalogue says of items without interactions.
     """
-    alone = fit_alone(shops if judged is None else judged, protocol, seed)
-    pooled = fit_pooled(shops, protocol, seed)
+    alone = fit_alone(shops if judged is None else judged, protocol, seed, content)
+    pooled = fit_pooled(shops, protocol, seed, content)
     return References(popularity(shops), alone, pooled, notes(alone, pooled))
 
 
@@ -72,18 +78,23 @@ class CountScorer:
         return np.repeat(self.counts[None], len(histories), axis=0)
 
 
-def fit_alone(shops: Sequence[Shop], protocol: str, seed: int = 0) -> tuple[FittedOwn, ...]:
+def fit_alone(
+    shops: Sequence[Shop], protocol: str, seed: int = 0, content: Content | None = None
+) -> tuple[FittedOwn, ...]:
     """Each shop's own model, with the trial that its blend weight may be chosen with."""
 
     def fit(shop: Shop) -> FittedOwn:
-        return fit_own(shop.train, slice_generator(protocol, seed, shop.name))
+        return fit_own(shop.train, slice_generator(protocol, seed, shop.name), content)
 
     return tuple(over_shops(fit, shops))
 
 
-def fit_pooled(shops: Sequence[Shop], protocol: str, seed: int = 0) -> OwnModel:
+def fit_pooled(
+    shops: Sequence[Shop], protocol: str, seed: int = 0, content: Content | None = None
+) -> OwnModel:
     """The same model on everybody's data, tuned likewise."""
-    return OwnModel.fit(stack([shop.train for shop in shops]), slice_generator(protocol, seed, "pooled"))
+    everybody = stack([shop.train for shop in shops])
+    return OwnModel.fit(everybody, slice_generator(protocol, seed, "pooled"), content)
 
 
 def slice_generator(protocol: str, seed: int, name: str) -> Generator | None:

@@ -225,6 +225,10 @@ class Cooccurrence(Method):
         counts = np.maximum(state[COUNTS][:, 0], max(float(state[FLOOR][0, 0]), 1e-3))
         return mix(standardise(scores), standardise(np.log(counts)[None]), self.popularity_weight)
 
+    def known(self, state: Mapping[str, Table]) -> npt.NDArray[np.bool_]:
+        """Which items, bool [n_items], have counts that are more than noise."""
+        return np.asarray(state[COUNTS][:, 0] > state[FLOOR][0, 0])
+
     def chosen(self, state: Mapping[str, Table]) -> npt.NDArray[np.int64]:
         """Catalogue positions of the vocabulary: the largest counts, in the catalogue's order."""
         counts = state[COUNTS]

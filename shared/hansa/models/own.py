@@ -1,5 +1,6 @@
 """What a shop can do alone: the best of EASE, popularity and their z-scored mixture on its own data.
 
+Items that it has never sold are ordered by what they resemble in the public catalogue.
 It never leaves the shop and needs no noise. It is the reference ``alone``, fitted on everybody's
 data the reference ``pooled``, and the shop's half of what it serves. Where an EASE would not fit
 into memory, iALS takes its place and ``personal`` says so.
@@ -13,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from hansa.metrics import Scores, Values, evaluate
+from hansa.models.content import Content, Placement
 from hansa.models.ease import Ease, EaseProblem
 from hansa.models.ials import Ials
 from hansa.models.mixture import mix, standardise
@@ -40,6 +42,8 @@ class OwnModel:
         popularity_weight: w in [0, 1].
         regularisation: lambda of the EASE.
         recency: How a customer's older interactions fade in the query, see ``Histories.matrix``.
+        content: What the catalogue says of items without interactions; None: nothing.
+        customers: Those it was fitted on.
     """
 
     personal: Ease | Ials | None
@@ -47,6 +51,8 @@ class OwnModel:
     popularity_weight: float
     regularisation: float
     recency: float = 0.0
+    content: Content | None = None
+    customers: int = 0
 
     @property
     def kind(self) -> str:
@@ -60,26 +66,39 @@ class OwnModel:
         """z-scored counts, float32 [1, items]."""
         return standardise(self.counts[None])
 
+    @cached_property
+    def placement(self) -> Placement | None:
+        """Where items go that nobody has had."""
+        return None if self.content is None else self.content.placement(self.counts > 0, self.customers)
+
     def score(self, histories: Histories) -> Scores:
         """float32 [customers, items], on a z-score scale."""
+        scores = self._of_interactions(histories)
+        return scores if self.placement is None else self.placement.apply(scores, histories)
+
+    def _of_interactions(self, histories: Histories) -> Scores:
         if self.popularity_weight == 1 or self.personal is None:
             return np.repeat(self.popularity, len(histories), axis=0)
         personal = self.personal.score(histories, self.recency)
         return mix(standardise(personal), self.popularity, self.popularity_weight)
 
     @classmethod
-    def fit(cls, histories: Histories, rng: Generator | None = None) -> OwnModel:
+    def fit(
+        cls, histories: Histories, rng: Generator | None = None, content: Content | None = None
+    ) -> OwnModel:
         """Tune on a slice held back from ``histories``, then refit on all of them.
 
         Args:
             histories: Training rows, oldest first.
             rng: Draws the slice at random; None holds back each customer's newest fifth.
+            content: What the catalogue says of items without interactions.
         """
-        return fit_own(histories, rng).model
+        return fit_own(histories, rng, content).model
 
     def refit(self, histories: Histories) -> OwnModel:
         """The same settings fitted on other rows or more interactions."""
-        return _fit(histories, self.regularisation, self.popularity_weight, self.recency)
+        fitted = _fit(histories, self.regularisation, self.popularity_weight, self.recency)
+        return replace(fitted, content=self.content)
 
 
 @dataclass(frozen=True)
@@ -97,10 +116,10 @@ class FittedOwn:
     split: HoldBack
 
 
-def fit_own(histories: Histories, rng: Generator | None = None) -> FittedOwn:
+def fit_own(histories: Histories, rng: Generator | None = None, content: Content | None = None) -> FittedOwn:
     """As ``OwnModel.fit``, keeping the trial for choosing a blend."""
     split = hold_back(histories, rng)
-    trial = tune(split, newest=rng is None)
+    trial = replace(tune(split, newest=rng is None), content=content)
     return FittedOwn(trial.refit(histories), trial, split)
 
 
@@ -161,4 +180,4 @@ def _fit(data: Histories | EaseProblem, regularisation: float, weight: float, re
     personal: Ease | Ials | None = None
     if weight < 1:
         personal = problem.solve(regularisation) if problem.feasible else Ials.fit(histories)
-    return OwnModel(personal, counts, weight, regularisation, recency)
+    return OwnModel(personal, counts, weight, regularisation, recency, customers=len(histories))

@@ -129,6 +129,40 @@ def law(
 
 
 @app.command()
+def cold(
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="As for frontier; repeat. Default: journey and ml-1m.")
+    ] = None,
+    epsilon: Annotated[list[str] | None, typer.Option(help="Repeat. Default: 1, 4, none.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of cold items, from seed 0 on.")] = 3,
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of items made cold.")] = 0.1,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Within the training data: for choosing constants.")
+    ] = False,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Items that nobody has had yet: what finds the customers who will want them.
+
+    Random items lose all their training interactions at every shop; who has them among the held-out ones
+    is to be found, from the public catalogue. Content alone, a shop's own model, the released one and what
+    shops serve are compared, with and without content. All but journey need HANSA_DATA. See docs/methods.md.
+
+    Examples:
+
+        hansa bench cold --scenario journey --epsilon 4 --seeds 1
+
+        hansa bench cold --out benchmarks
+    """
+    from hansa_simulations.bench import cold as bench
+
+    found = bench.measure(
+        scenario or bench.SCENARIOS, epsilon or bench.EPSILONS, seeds, share, validation=validation
+    )
+    finish(found, bench.text(found), out, json_)
+
+
+@app.command()
 def rounds(
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each case that count.")] = 5,
     steps: Annotated[int, typer.Option(min=2, help="Gradient rounds in a run.")] = 5,
