@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hansa.errors import UsageError
 from hansa.metrics import METRICS, Scorer, Scores, Values, evaluate_scores
+from hansa.models.base import State
 from hansa.models.content import Content, Mask
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.own import FittedOwn
@@ -33,7 +35,7 @@ from hansa_simulations.references import fit_references
 from hansa_simulations.settings import SimulationSettings, make_settings
 from hansa_simulations.words import METRIC
 
-SCENARIOS = ("journey", "ml-1m")
+SCENARIOS = ("journey", "ml-1m", "ml-100k")
 EPSILONS = ("1", "4", "none")
 FEWEST = 10
 """Training interactions of an item that may be made cold, over all shops."""
@@ -197,23 +199,23 @@ def rivals(
     }
     for each in settings:
         told = f"epsilon {words.epsilon_text(each.epsilon)}" if each.epsilon else "no privacy"
-        shared, known = _released(start, each, seed)
+        learner, state = _released(start, each, seed)
+        shared = partial(learner.score, state)
         found[f"released, {told}"] = _always(shared)
-        found[f"released + content, {told}"] = _always(_placing(shared, content, known))
-        found[f"served, {told}"] = _served(shared, bare)
-        found[f"served + content, {told}"] = _served(shared, placed)
+        found[f"released + content, {told}"] = _always(_placing(shared, content, learner.known(state)))
+        found[f"served, {told}"] = _served(learner, state, bare)
+        found[f"served + content, {told}"] = _served(learner, state, placed)
     return found
 
 
-def _released(start: ColdStart, settings: SimulationSettings, seed: int) -> tuple[Scorer, Mask]:
-    """The released model's scorer, and the items whose counts it has told apart from noise."""
+def _released(start: ColdStart, settings: SimulationSettings, seed: int) -> tuple[Cooccurrence, State]:
     alone = settings.model_copy(update={"references": "none"})
     prepared = Prepared(start.federation, Evaluation(start.federation, 1), seed, 0.0)
     _, state = simulate_on(prepared, alone)
     learner = plan_for(alone, start.federation, seed).learner
     if not isinstance(learner, Cooccurrence):
         raise UsageError(f"{start.federation.name}: too many items for cooccurrence; set data.vocabulary")
-    return lambda rows: learner.score(state, rows), learner.known(state)
+    return learner, state
 
 
 def _placing(scorer: Scorer, content: Content, known: Mask) -> Scorer:
@@ -225,8 +227,8 @@ def _placing(scorer: Scorer, content: Content, known: Mask) -> Scorer:
     return placed
 
 
-def _served(shared: Scorer, owns: Sequence[FittedOwn]) -> Callable[[int], Scorer]:
-    blends = over_shops(lambda own: fit_blend(shared, own), owns)
+def _served(learner: Cooccurrence, state: State, owns: Sequence[FittedOwn]) -> Callable[[int], Scorer]:
+    blends = over_shops(lambda own: fit_blend(learner, state, own), owns)
     return lambda position: blends[position].score
 
 

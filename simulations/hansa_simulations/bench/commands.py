@@ -131,7 +131,7 @@ def law(
 @app.command()
 def cold(
     scenario: Annotated[
-        list[str] | None, typer.Option(help="As for frontier; repeat. Default: journey and ml-1m.")
+        list[str] | None, typer.Option(help="As for frontier; repeat. Default: journey, ml-1m, ml-100k.")
     ] = None,
     epsilon: Annotated[list[str] | None, typer.Option(help="Repeat. Default: 1, 4, none.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of cold items, from seed 0 on.")] = 3,
