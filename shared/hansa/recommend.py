@@ -28,6 +28,8 @@ PRIOR_GAIN = 0.1
 """The gain, relative to the own model, that shops expect of a league before they have seen any."""
 GAIN_CUSTOMERS = 20
 """How many customers' evidence that gain is worth."""
+LEAST_GAIN = 0.01
+"""What a shop must expect to gain, relative to the own model: a slice says no more about what comes."""
 CHUNK_CELLS = 1 << 22
 
 
@@ -106,7 +108,8 @@ def choose_weight(values: Values) -> float:
     Of the weights above 0 the one with the largest mean, less the best mean times (w - prior)^2
     ``WEIGHT_CUSTOMERS`` / n: a few customers cannot tell weights apart, so a small shop stays near the prior
     and a large one goes where its data point. It is served if its gain over the own model, averaged with the
-    prior gain by numbers of customers, is above 0; if not, and where nothing can be judged, the own model is.
+    prior gain by numbers of customers, is above ``LEAST_GAIN``; if not, and where nothing can be judged, the
+    own model is.
 
     Args:
         values: float64 [weights, customers] in the order of ``WEIGHTS``; NaN is left out.
@@ -117,5 +120,5 @@ def choose_weight(values: Values) -> float:
     means, n = known.mean(axis=1), known.shape[1]
     pull = (np.asarray(WEIGHTS) - PRIOR_WEIGHT) ** 2 * WEIGHT_CUSTOMERS / n
     best = 1 + int(np.argmax((means - means.max() * pull)[1:]))
-    gain = n * (means[best] - means[0]) + GAIN_CUSTOMERS * PRIOR_GAIN * means[0]
-    return WEIGHTS[best] if gain > 0 else 0.0
+    gain = (n * (means[best] - means[0]) + GAIN_CUSTOMERS * PRIOR_GAIN * means[0]) / (n + GAIN_CUSTOMERS)
+    return WEIGHTS[best] if gain > LEAST_GAIN * means[0] else 0.0

@@ -124,3 +124,18 @@ def test_lists_hold_unseen_items_in_order_of_score(k: int) -> None:
     for u in range(5):
         assert not set(listed[u]) & set(histories.row(u))
         assert (np.diff(scores[u, listed[u]]) <= 0).all()
+
+
+def test_the_weight_is_judged_without_what_the_model_remembers() -> None:
+    class Remembering(Knowing):
+        def score_before(self, state: State, kept: Histories, whole: Histories) -> Scores:
+            return noise(kept)
+
+    train = tastes(60)
+    assert fit_blend(Knowing(oracle), {}, fit_own(train)).weight > 0
+    assert fit_blend(Remembering(oracle), {}, fit_own(train)).weight == 0
+
+
+def test_a_large_shop_does_not_join_for_next_to_nothing() -> None:
+    assert choose_weight(values(dict.fromkeys(WEIGHTS[1:], 0.0005), n=5000)) == 0.0
+    assert choose_weight(values(dict.fromkeys(WEIGHTS[1:], 0.005), n=5000)) > 0.0

@@ -47,8 +47,15 @@ class PairContributions:
     nearness: float = 0.0
 
     def squared_norms(self) -> Tensor:
-        """1 for every customer with a pair, by the division in ``_pairs``."""
-        return torch.from_numpy((self.histories.lengths > 1).astype(np.float64))
+        """1 for every customer with a pair, by the division in ``_pairs``; infinite where items are repeated.
+
+        Repeats would fall on one place, and an infinite norm counts as nothing.
+        """
+        rows, width = self.histories.rows_index, self.histories.n_items
+        _, first = np.unique(rows * width + self.histories.items, return_index=True)
+        distinct = np.bincount(rows[first], minlength=len(self.histories))
+        norms = np.where(distinct < self.histories.lengths, np.inf, np.minimum(distinct, 2) > 1)
+        return torch.from_numpy(norms.astype(np.float64))
 
     def add_to(self, total: Tensor, scale: Tensor) -> None:
         """Every pair straight to its place; see ``Contributions``."""

@@ -30,6 +30,8 @@ from hansa.schema import Histories
 PAIRS = "pairs"
 EMBEDDINGS = "embeddings"
 FLOOR = "floor"
+MOST_INTERACTIONS = 3_000
+"""A customer with more has millions of pairs: a plan from elsewhere must not fill a shop's memory."""
 LEAST = 0.5
 """The floor of counts without noise."""
 
@@ -90,6 +92,8 @@ class Cooccurrence(Method):
         for name in ("vocabulary", "cap", "rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.cap > MOST_INTERACTIONS:
+            raise ValueError(f"cap must be at most {MOST_INTERACTIONS:,}")
         if not 0 < self.count_share < 1:
             raise ValueError("count_share must lie between 0 and 1")
         if not (self.regularisation > 0 and self.threshold >= 0):
@@ -182,7 +186,7 @@ class Cooccurrence(Method):
         When G changes by D, H changes by the divided differences of h = l / (l + lambda) (Daleckii and
         Krein), approximate leave-one-out (Rad and Maleki 2020, arXiv 1801.10243): between two directions that
         were kept they are (1 - h_k)(1 - h_l) / lambda, between one that was and the others h_k / (l_k + m),
-        m being how far these lie below the threshold on average. G has no diagonal, so all of them add up to 0.
+        m being how far these lie below the threshold on average: without a diagonal all add up to 0.
 
         Args:
             state: The public state.

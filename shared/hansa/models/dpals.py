@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -66,8 +67,8 @@ class Dpals(Method):
     name: str = "dpals"
 
     def __post_init__(self) -> None:
-        if min(self.dimensions, self.iterations) < 1:
-            raise ValueError("dimensions and iterations must be at least 1")
+        if not (1 <= self.dimensions <= 256 and 1 <= self.iterations <= 100):
+            raise ValueError("dimensions must lie between 1 and 256, iterations between 1 and 100")
         if min(self.negative_weight, self.ridge, self.item_ridge, self.everything) <= 0:
             raise ValueError("negative_weight, ridge, item_ridge and everything must be above 0")
         if not 0 <= self.exponent <= 1:
@@ -121,10 +122,10 @@ class Dpals(Method):
 
         def squares(histories: Histories) -> Contributions:
             newest = over_vocabulary(histories)
-            present = torch.from_numpy(newest.matrix().toarray())
-            had = present * weights
+            rows = newest.matrix()
+            had = torch.from_numpy(rows.toarray()) * weights
             norms = torch.linalg.vector_norm(had, dim=1, keepdim=True)
-            own = self._factors(state[ITEMS], present)
+            own = self._factors(state[ITEMS], rows)
             first, second = torch.triu_indices(self.dimensions, self.dimensions)
             products = own[:, first] * own[:, second] * torch.where(first == second, 1.0, 2**0.5)
             anything = torch.where(norms > 0, self.everything, 0.0)
@@ -156,8 +157,8 @@ class Dpals(Method):
         chosen = self._counter.chosen(state)
         scores = np.empty((len(histories), self.n_items), dtype=np.float32)
         for start, chunk in zip(range(0, len(histories), 256), histories.chunks(256), strict=True):
-            present = torch.from_numpy(chunk.matrix()[:, chosen].toarray())
-            personal = (self._factors(state[ITEMS], present) @ torch.from_numpy(state[ITEMS]).T).numpy()
+            rows = chunk.matrix()[:, chosen]
+            personal = (self._factors(state[ITEMS], rows) @ torch.from_numpy(state[ITEMS]).T).numpy()
             scores[start : start + len(chunk)] = self._counter.over_catalogue(state, personal)
         return scores
 
@@ -168,12 +169,15 @@ class Dpals(Method):
         weights: npt.NDArray[np.float32] = counts.astype(np.float32) ** np.float32(-self.exponent)
         return torch.from_numpy(weights)
 
-    def _factors(self, items: Table, present: Tensor) -> Tensor:
-        """u = argmin sum_had (1 - v u)^2 + alpha sum_all (v u)^2 + lambda |u|^2: float32 [customers, d]."""
+    def _factors(self, items: Table, rows: sp.csr_array) -> Tensor:
+        """u = argmin sum_had (1 - v u)^2 + alpha sum_all (v u)^2 + lambda |u|^2: float32 [customers, d].
+
+        Sparse products go row by row: nobody's rounding depends on the other customers, see ``products``.
+        """
         table = torch.from_numpy(items)
-        outer = (table[:, :, None] * table[:, None, :]).flatten(1)
-        squares = (present @ outer).view(-1, self.dimensions, self.dimensions)
+        outer = (table[:, :, None] * table[:, None, :]).flatten(1).numpy()
+        squares = torch.from_numpy(rows @ outer).view(-1, self.dimensions, self.dimensions)
         gram = self.negative_weight * table.T @ table + self.ridge * torch.eye(self.dimensions)
         # ``cholesky`` raises where rounding makes a customer's system singular: an error that tells of data.
         root = torch.linalg.cholesky_ex(squares + gram).L
-        return torch.cholesky_solve((present @ table)[:, :, None], root)[:, :, 0]
+        return torch.cholesky_solve(torch.from_numpy(rows @ items)[:, :, None], root)[:, :, 0]

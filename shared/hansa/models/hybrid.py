@@ -59,8 +59,8 @@ class Hybrid(Cooccurrence):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("refinement_rounds", "dimensions", "next_items"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+            if not 1 <= getattr(self, name) <= 10_000:
+                raise ValueError(f"{name} must lie between 1 and 10,000")
         if not 0 <= self.refinement_share < 1:
             raise ValueError("refinement_share must be at least 0 and below 1")
         if not (self.temperature > 0 and self.rate > 0):

@@ -30,6 +30,20 @@ class Candidates:
     table: Tensor
 
 
+BLOCK = 64
+
+
+def products(rows: Tensor, table: Tensor) -> Tensor:
+    """rows table^T, float32 [customers, items], in blocks of one height.
+
+    How a product of matrices is rounded depends on its shape. Where a hostile table makes entries cancel,
+    that would let the number of the other customers show in somebody's row, and a contribution that is then
+    normalised would carry it out in full.
+    """
+    padded = torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % BLOCK))
+    return torch.cat([block @ table.T for block in torch.split(padded, BLOCK)])[: len(rows)]
+
+
 def full_gradient(
     table: Tensor, factors: Tensor, items: Tensor, given: Tensor | None, wanted: Tensor
 ) -> OuterContributions:
@@ -42,7 +56,7 @@ def full_gradient(
         given: bool [customers, longest], those that are left out; None for none.
         wanted: bool [customers, longest], P.
     """
-    scores = factors @ table.T
+    scores = products(factors, table)
     if given is not None:
         _strike(scores, items, given)
     errors, counts = torch.softmax(scores, dim=1), wanted.sum(dim=1, keepdim=True)
@@ -66,7 +80,7 @@ def sampled_gradient(
         present: bool [customers, longest], which of them are no padding.
         wanted: bool [customers, longest], P.
     """
-    scores = factors @ candidates.table.T + float(np.log(len(table) / len(candidates.rows)))
+    scores = products(factors, candidates.table) + float(np.log(len(table) / len(candidates.rows)))
     position = candidates.position[items]
     _strike(scores, position.clamp(min=0), present & (position >= 0))
     own = (torch.nn.functional.embedding(items, table) @ factors[:, :, None])[:, :, 0]

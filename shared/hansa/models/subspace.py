@@ -65,12 +65,12 @@ class Subspace(Method):
     name: str = "subspace"
 
     def __post_init__(self) -> None:
-        if self.dimensions < 1 or self.iterations < 1:
-            raise ValueError("dimensions and iterations must be at least 1")
+        if not (1 <= self.dimensions <= 10_000 and 1 <= self.iterations <= 100):
+            raise ValueError("dimensions must lie between 1 and 10,000, iterations between 1 and 100")
         if self.vocabulary < 0:
             raise ValueError("vocabulary must be at least 1, or 0 for the whole catalogue")
-        if not self.growth > 0:
-            raise ValueError("growth must be above 0")
+        if not 0.01 <= self.growth <= 100:
+            raise ValueError("growth must lie between 0.01 and 100")
         _ = self._scorer
 
     @property

@@ -81,3 +81,11 @@ def test_noise_of_the_triangle_is_smaller_in_the_matrix() -> None:
     assert (matrix == matrix.T).all()
     assert not np.diag(matrix).any()
     assert matrix[np.triu_indices(400, 1)].std() == pytest.approx(0.5**0.5, rel=0.02)
+
+
+def test_a_customer_with_a_repeated_item_counts_as_nothing() -> None:
+    good = [1, 4, 2]
+    offsets = np.array([0, 3, 7, 9], dtype=np.int64)
+    rows = Histories(offsets, np.array([*good, 0, 1, 0, 1, 5, 5], dtype=np.int32), ITEMS)
+    alone = Histories(np.array([0, 3]), np.array(good, dtype=np.int32), ITEMS)
+    np.testing.assert_array_equal(packed(rows), packed(alone))

@@ -10,6 +10,7 @@ from hansa.metrics import evaluate
 from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence
 from hansa.models.ease import PrimalEase
+from hansa.models.hybrid import Hybrid
 from hansa.plan import recommended_settings
 from hansa.rng import seeded_generator
 from hansa.schema import Histories, stack
@@ -133,3 +134,29 @@ def test_the_vocabulary_grows_with_the_budget_and_the_release_with_the_vocabular
 def test_public_state_grows_with_the_vocabulary_and_not_with_catalogue_times_rank() -> None:
     shapes = Cooccurrence(1_000_000, vocabulary=300).state_shapes()
     assert sum(rows * width for rows, width in shapes.values()) < 1_000_000 + 300 * 300 + 2
+
+
+def test_noise_alone_ends_at_the_radius_that_the_threshold_counts_in() -> None:
+    items = 400
+    noise = 3.0
+    for threshold, some in ((0.8, True), (1.1, False)):
+        method = Cooccurrence(items, vocabulary=items, threshold=threshold)
+        release = method.releases()[1]
+        total = noise * seeded_generator(1).standard_normal((release.rows, 1)).astype(np.float32)
+        state = method.initial_state(seeded_generator(0))
+        state = method.update(2, release, state, NoisySum(total, noise, 1), {})
+        assert state[EMBEDDINGS].any() == some
+
+
+def test_a_model_is_judged_without_what_it_remembers() -> None:
+    rows = tastes(100)
+    kept = rows.where(rows.ages > 0)
+    method = Cooccurrence(ITEMS, vocabulary=ITEMS)
+    state = learn(method, rows)
+    personal = method.personal(state, kept.matrix(method.recency))
+    expected = method.over_catalogue(state, personal - method.remembered(state, kept, rows))
+    np.testing.assert_allclose(method.score_before(state, kept, rows), expected, atol=1e-5)
+    assert not np.allclose(method.score_before(state, kept, rows), method.score(state, kept), atol=1e-3)
+    hybrid = Hybrid(ITEMS, vocabulary=ITEMS, refinement_share=0.0)
+    refined = hybrid.initial_state(seeded_generator(0)) | state
+    np.testing.assert_allclose(hybrid.score_before(refined, kept, rows), expected, atol=1e-3)
