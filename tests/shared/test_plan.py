@@ -164,7 +164,7 @@ def test_a_method_takes_the_rounds_asked_for_or_says_why_not(method, rounds):
 
 
 def test_rounds_for_gradients_without_a_share_are_refused():
-    with pytest.raises(UsageError, match="--rounds 5: hybrid .*--set method.refinement_share=0.05"):
+    with pytest.raises(UsageError, match=r"--rounds 5: hybrid .*--set method\.refinement_share=0\.05"):
         rounds_setting("hybrid", 5, 0.0)
 
 
