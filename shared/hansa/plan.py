@@ -287,8 +287,13 @@ def variant(
     )
 
 
-def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
+def rounds_setting(method: str, rounds: int, share: Setting = 0.0) -> dict[str, Setting]:
     """The hyperparameter that makes a method take ``rounds`` rounds in all.
+
+    Args:
+        method: Name of the method.
+        rounds: Of counts and of everything else.
+        share: Of ``hybrid``, the ``refinement_share`` that it would have: without one it takes no gradients.
 
     Raises:
         UsageError: It cannot take that many.
@@ -299,13 +304,22 @@ def rounds_setting(method: str, rounds: int) -> dict[str, Setting]:
                 f"--rounds {rounds}: dpsgd needs at least 2, one for counts and one for a gradient"
             )
         return {"gradient_rounds": rounds - 1}
-    if method == "hybrid" and rounds > 2:
+    if method == "hybrid":
+        if rounds < 2:
+            raise UsageError(f"--rounds {rounds}: hybrid needs at least 2, one for counts and one for pairs")
+        if rounds == 2:
+            return {"refinement_share": 0.0}
+        if not share:
+            raise UsageError(
+                f"--rounds {rounds}: hybrid takes 2 where gradients get no share of the budget; "
+                "--set method.refinement_share=0.05 gives them one"
+            )
         return {"refinement_rounds": rounds - 2}
     if method in ("subspace", "dpals"):
         if rounds < 2:
             raise UsageError(f"--rounds {rounds}: {method} needs at least 2, one of them for counts")
         return {"iterations": rounds - 1}
-    needed = 2 if method in ("cooccurrence", "hybrid") else 1
+    needed = 2 if method == "cooccurrence" else 1
     if rounds != needed:
         raise UsageError(f"--rounds {rounds}: {method} takes {needed}; leave the option out")
     return {}

@@ -251,7 +251,7 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
     """The plan of a run, from public figures and the settings alone."""
     customers = settings.privacy.customers or declared(federation.customers)
     method, _ = _variant(settings, federation)
-    return make_plan(
+    plan = make_plan(
         run=run_name(settings, f"{federation.name}-{settings.protocol}-{seed}"),
         method=method,
         settings=_hyperparameters(method, settings, customers),
@@ -262,6 +262,12 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
         shops=len(federation.shops),
         customers=customers,
     )
+    if settings.rounds not in (None, len(plan.releases)):
+        raise UsageError(
+            f"--rounds {settings.rounds}: with what --set method says {method} takes {len(plan.releases)}; "
+            "leave one of them out"
+        )
+    return plan
 
 
 def simulated_shops(
@@ -292,11 +298,13 @@ def _variant(settings: SimulationSettings, federation: Federation) -> tuple[str,
 def _hyperparameters(method: str, settings: SimulationSettings, customers: int) -> dict[str, Setting]:
     chosen = recommended_settings(method, settings.epsilon, customers)
     if settings.protocol == "random20":
-        # Gaps are to be filled, not the future foretold: order says nothing, next items are no target.
+        # Gaps are to be filled, not the future foretold: the newest items say no more than others, and next
+        # items are no target. What was had close together still goes together, so nearness stays.
         ordered = {"recency": 0.0, "refinement_share": 0.0}
         chosen |= {name: value for name, value in ordered.items() if name in setting_types(method)}
     if settings.rounds is not None:
-        chosen = {**chosen, **rounds_setting(method, settings.rounds)}
+        share = {**chosen, **settings.hyperparameters}.get("refinement_share", 0.0)
+        chosen |= rounds_setting(method, settings.rounds, share)
     return {**chosen, **settings.hyperparameters}
 
 

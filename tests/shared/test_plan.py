@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from hansa.dp.accounting import epsilon
 from hansa.errors import UsageError
-from hansa.plan import DP_MODELS, METHODS, Plan, build_method, declared, default_delta, make_plan, parse_plan
+from hansa.plan import (
+    DP_MODELS,
+    METHODS,
+    Plan,
+    build_method,
+    declared,
+    default_delta,
+    make_plan,
+    parse_plan,
+    rounds_setting,
+)
 
 
 def made(**changed):
@@ -138,6 +148,24 @@ def test_bad_plans_are_said_in_one_line(changed, said):
         made(**changed)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rounds", [1, 2, 3, 7])
+def test_a_method_takes_the_rounds_asked_for_or_says_why_not(method, rounds):
+    chosen = {"refinement_share": 0.3} if method == "hybrid" else {}
+    fewest, most = {"popularity": (1, 1), "cooccurrence": (2, 2)}.get(method, (2, 7))
+    if fewest <= rounds <= most:
+        settings_ = chosen | rounds_setting(method, rounds, 0.3)
+        assert len(build_method(method, 20, settings_).releases()) == rounds
+    else:
+        with pytest.raises(UsageError, match=f"--rounds {rounds}: {method} "):
+            rounds_setting(method, rounds, 0.3)
+
+
+def test_rounds_for_gradients_without_a_share_are_refused():
+    with pytest.raises(UsageError, match=r"--rounds 5: hybrid .*--set method\.refinement_share=0\.05"):
+        rounds_setting("hybrid", 5, 0.0)
 
 
 def test_booleans_are_no_numbers():

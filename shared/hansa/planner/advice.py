@@ -153,7 +153,7 @@ def remedies(question: Question) -> list[str]:
     kindest = each[KINDS[0].name]
     if kindest.epsilon is not None:
         found.append(f"--epsilon {kindest.epsilon:g} on {KINDS[0].name}, which protects less")
-    if question.method not in ("cooccurrence", "hybrid", "subspace"):
+    if question.method not in ("cooccurrence", "hybrid", "subspace", "dpals"):
         found.append("--method cooccurrence, whose statistic is over the best sellers only")
     elif kindest.items is not None:
         found.append(f"--set method.vocabulary={kindest.items} on {KINDS[0].name}")

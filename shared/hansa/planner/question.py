@@ -10,6 +10,7 @@ from hansa.dp.private_sum import DpModel
 from hansa.errors import UsageError, one_of
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
+from hansa.models.dpals import Dpals
 from hansa.models.subspace import Subspace
 from hansa.plan import (
     Plan,
@@ -133,4 +134,4 @@ def league_of(question: Question, customers: int | None = None) -> League:
 
 def statistic_items(method: Method, items: int) -> int:
     """Items in the statistic that a method learns from: the vocabulary, or the whole catalogue."""
-    return method.size if isinstance(method, Cooccurrence | Subspace) else items
+    return method.size if isinstance(method, Cooccurrence | Subspace | Dpals) else items

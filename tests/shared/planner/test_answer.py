@@ -182,6 +182,18 @@ def test_a_setting_is_heard():
     assert found["payoff"]["items_in_statistic"] == 150
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_statistic_is_over_what_the_method_releases(method):
+    question = replace(GROCERS, method=method)
+    found = answer(question)
+    size = getattr(plan_of(question).learner, "size", 3_000)
+    assert found["payoff"]["items_in_statistic"] == size
+    assert (size < 3_000) == (method not in ("popularity", "dpsgd"))
+    assert any("over the best sellers only" in line for line in found["what_would_work"]) == (
+        method == "dpsgd"
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
