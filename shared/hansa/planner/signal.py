@@ -53,9 +53,10 @@ def expect(release: Release, items: int, history: int, customers: int, sums: int
     """What one release shows of ``customers`` customers.
 
     - Counts: the best seller's, n pi_1 / sqrt(k), against the noise of one count.
-    - Pairs (x x^T / |x| of each customer over the best sellers): the largest eigenvalue, about
-      n sum pi^2 / k', k' of a customer's items being among them, against the spectral radius
-      sqrt(2 K) sigma of the symmetric noise.
+    - Pairs (x x^T without its diagonal, at Frobenius norm 1, of each customer over the K best sellers): the
+      largest eigenvalue, about n (1 - 1 / k) (sum pi^2 - sum pi^4 / sum pi^2) / sqrt(k' (k' - 1)), k' of a
+      customer's items being among them, 2 at least, against the spectral radius sqrt(2 K) sigma of the
+      symmetric noise. That order weighs some pairs more is left out.
     - A table of gradients: at most n |pi| / sqrt(k), the largest singular value if all customers' vectors
       pointed the same way, against sigma (sqrt(rows) + sqrt(width)), the noise's. Over T rounds, what
       stays the same gains by sqrt(T).
@@ -76,9 +77,11 @@ def expect(release: Release, items: int, history: int, customers: int, sums: int
         visible = int((counts >= 2 * noise).sum())
         return Signal("best seller's count", customers, float(counts[0]), noise, visible)
     if release.name == PAIRS:
-        vocabulary = math.isqrt(2 * release.rows)  # rows = K (K + 1) / 2
+        vocabulary = (1 + math.isqrt(1 + 8 * release.rows)) // 2  # rows = K (K - 1) / 2
         share = share[:vocabulary]
-        top = taking_part * float((share**2).sum() / share.sum())
+        among, square = max(2.0, float(share.sum())), float((share**2).sum())
+        off_diagonal = (1 - 1 / history) * (square - float((share**4).sum()) / square)
+        top = taking_part * off_diagonal / math.sqrt(among * (among - 1))
         return Signal("largest eigenvalue", customers, top, noise * math.sqrt(2 * vocabulary))
     largest = taking_part * float(np.linalg.norm(share)) / norm
     radius = noise * (math.sqrt(release.rows) + math.sqrt(release.width))

@@ -48,11 +48,22 @@ def test_the_best_seller_is_counted_as_expected(histories):
     assert found.noise == 10.0
 
 
-def test_the_largest_eigenvalue_is_as_expected(histories):
-    release = Release(PAIRS, packed_rows(ITEMS), 1, noise_multiplier=3.0)
-    found = expect(release, ITEMS, HISTORY, CUSTOMERS)
-    matrix = unpack(summed(PairContributions(histories), packed_rows(ITEMS)), ITEMS)
-    assert found.signal == pytest.approx(float(np.linalg.eigvalsh(matrix)[-1]), rel=0.35)
+@pytest.mark.parametrize("vocabulary", [5, 20, ITEMS])
+def test_the_largest_eigenvalue_is_as_expected(histories, vocabulary):
+    rows = packed_rows(vocabulary)
+    found = expect(Release(PAIRS, rows, 1, noise_multiplier=3.0), ITEMS, HISTORY, CUSTOMERS)
+    best = histories.where(histories.items < vocabulary)
+    best = Histories(best.offsets, best.items, vocabulary)
+    matrix = unpack(summed(PairContributions(best), rows), vocabulary)
+    assert found.signal == pytest.approx(float(np.linalg.eigvalsh(matrix)[-1]), rel=0.15)
+    assert found.noise == pytest.approx(3.0 * (2 * vocabulary) ** 0.5)
+
+
+@pytest.mark.parametrize(("vocabulary", "history"), [(1, HISTORY), (ITEMS, 1)])
+def test_without_a_pair_nothing_is_to_be_seen(vocabulary, history):
+    release = Release(PAIRS, packed_rows(vocabulary), 1, noise_multiplier=3.0)
+    found = expect(release, ITEMS, history, CUSTOMERS)
+    assert found.ratio == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_noise_of_pairs_has_the_radius_stated():
