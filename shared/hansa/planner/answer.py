@@ -11,7 +11,7 @@ from hansa.dp.accounting import ACCOUNTANT, CROSS_CHECK, DpEvent, cross_check, e
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
 from hansa.models.hybrid import Hybrid
-from hansa.plan import REFINEMENT_PAYS, Plan, declared
+from hansa.plan import Plan, declared, refinement_settings
 from hansa.planner.advice import HALF_AT, customers_for, judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
 from hansa.planner.question import AVAILABLE, Question, league_of, plan_of
@@ -41,7 +41,7 @@ def answer(question: Question) -> dict[str, Any]:
         "what_would_work": [] if verdict == "can pay" else remedies(question),
         "privacy": _privacy(question, plan) if private else None,
         "releases": _releases(question, plan),
-        "split": _split(plan),
+        "split": _split(question, plan),
         "lifetime": _lifetime(question, plan) if private else None,
         "payoff": _payoff(question),
         "assumptions": _assumptions(question),
@@ -67,19 +67,21 @@ def _releases(question: Question, plan: Plan) -> list[dict[str, Any]]:
     return [_release(question, release, len(list(same))) for release, same in groupby(plan.releases)]
 
 
-def _split(plan: Plan) -> dict[str, Any] | None:
+def _split(question: Question, plan: Plan) -> dict[str, Any] | None:
     """What each kind of release of ``hybrid`` gets of the budget (of 1 / sigma^2), and why."""
     method = plan.learner
     if not isinstance(method, Hybrid):
         return None
     refinement = method.refinement_share
     left = 1 - refinement
-    why = "without noise shares do not matter" if plan.dp == "none" else ""
-    if not why:
-        pay = "pay" if plan.customers * epsilon(plan.event(), plan.delta) >= REFINEMENT_PAYS else "do not pay"
-        why = (
-            f"on the data measured gradients {pay} at {plan.customers:,} declared customers and this epsilon"
-        )
+    asked_at = f"at {plan.customers:,} declared customers and this epsilon"
+    recommended = float(refinement_settings(question.budget, plan.customers)["refinement_share"])
+    if question.budget is None:
+        why = "without noise shares do not matter"
+    elif "refinement_share" in dict(question.settings):
+        why = f"as set by method.refinement_share; recommended is {recommended:.0%} {asked_at}"
+    else:
+        why = f"on the data measured gradients {'pay' if recommended else 'do not pay'} {asked_at}"
     return {
         "counts": left * method.count_share,
         "pairs": left * (1 - method.count_share),

@@ -61,6 +61,21 @@ def test_popularity_is_not_oversold():
     assert found["what_would_work"] == ["--method cooccurrence, which learns what goes with what"]
 
 
+def test_hybrid_with_a_share_of_somebodys_choice_says_so():
+    question = replace(GROCERS, dp="central", method="hybrid", settings=(("refinement_share", 0.5),))
+    split = answer(question)["split"]
+    assert split["refinement"] == 0.5
+    assert split["why"].startswith("as set by method.refinement_share; recommended is 0%")
+    split = answer(replace(question, customers=5_000))["split"]
+    assert "recommended is 5%" in split["why"]
+
+
+def test_hybrid_gives_the_reason_for_what_it_does_where_gradients_begin_to_pay():
+    question = Question(shops=2, customers=10_000, items=3_000, epsilon=4.0, dp="central", method="hybrid")
+    split = answer(question)["split"]  # customers x epsilon are REFINEMENT_PAYS exactly
+    assert (split["refinement"] > 0) == ("gradients pay" in split["why"])
+
+
 def test_hybrid_says_how_it_splits_the_budget_and_why():
     small, large = (replace(GROCERS, dp="central", method="hybrid", customers=n) for n in (20, 5_000))
     for question, word in ((small, "do not pay"), (large, "gradients pay")):
@@ -213,6 +228,7 @@ def test_the_statistic_is_over_what_the_method_releases(method):
         ({"delta": 1.0}, "--delta 1"),
         ({"settings": (("speed", 1),)}, "method.speed"),
         ({"settings": (("vocabulary", "x"),)}, "method.vocabulary"),
+        ({"settings": (("nearness", 0.5),), "items": 50_000, "dp": "none"}, "subspace in place of"),
     ],
 )
 def test_bad_figures_are_said_in_one_line(changed, said):
