@@ -111,13 +111,19 @@ def collect(cells: Sequence[Cell], folder: Folder) -> timing.Document:
         UsageError: There is none.
     """
     status = {cell.name: folder.status(cell) for cell in cells}
-    found = [(cell.scenario, result) for cell in cells if (result := folder.read(cell)) is not None]
+    stored = {cell.name: result for cell in cells if (result := folder.read(cell)) is not None}
+    found = [(cell.scenario, stored[cell.name]) for cell in cells if cell.name in stored]
     if not found:
         raise UsageError(f"--cells {folder.path}: holds no cell asked for; run without --draw-only")
     cases, scenarios = [], []
     for scenario in dict.fromkeys(name for name, _ in found):
         here = [result for name, result in found if name == scenario]
-        scenarios.append(_scenario(scenario, here))
+        fresh = [
+            stored[cell.name]
+            for cell in cells
+            if cell.scenario == scenario and status[cell.name] == "finished"
+        ]
+        scenarios.append(_scenario(scenario, [*here, *fresh]))
         for method, budget in dict.fromkeys((run["method"], run["privacy"]["epsilon"]) for run in here):
             runs = [r for r in here if (r["method"], r["privacy"]["epsilon"]) == (method, budget)]
             cases.append(_case(scenario, runs))
@@ -134,7 +140,7 @@ def collect(cells: Sequence[Cell], folder: Folder) -> timing.Document:
 
 
 def _scenario(name: str, runs: Sequence[Result]) -> dict[str, Any]:
-    """What a scenario's cells have in common: data and references, one run a seed."""
+    """What a scenario's cells have in common: data and references, of the last run of each seed."""
     by_seed = {run["seed"]: run for run in runs}
     summary = summarise(list(by_seed.values()))
     return {
@@ -146,7 +152,6 @@ def _scenario(name: str, runs: Sequence[Result]) -> dict[str, Any]:
         "references_sd": {line: sd[line] for line in LINES} if (sd := summary.get("metrics_sd")) else None,
         "reference_models": summary["references"],
         "not_covered": summary["privacy"]["not_covered"],
-        "notes": summary["notes"],
     }
 
 
@@ -170,6 +175,7 @@ def _case(scenario: str, runs: Sequence[Result]) -> dict[str, Any]:
         "gain_kept": summary["gain_kept"],
         "worse_than_alone": summary["per_shop"]["worse_than_alone"],
         "worse_than_alone_raw": summary["per_shop"]["worse_than_alone_raw"],
+        "notes": summary["notes"],
         "hyperparameters": summary["plan"]["settings"],
         "noise_scale": summary["plan"]["noise_scale"],
         "runs": [

@@ -133,6 +133,30 @@ def test_stale_cells_are_told(folder: Folder, monkeypatch: pytest.MonkeyPatch) -
     assert "Stale (run with other code" in "\n".join(text(stale))
 
 
+@pytest.mark.parametrize("old", [0, 1])
+def test_what_a_scenario_is_compared_with_is_not_stale(folder: Folder, tmp_path: Path, old: int) -> None:
+    pair = cells_of([TINY], ["popularity", "cooccurrence"], ["4"], [0], dp="central")
+    mixed, past = Folder(tmp_path), Folder(tmp_path)
+    past._code = "other"
+    for position, cell in enumerate(pair):
+        result = json.loads(json.dumps(folder.read(cell)))
+        genuine = result["metrics"]["pooled"]["ndcg@10"]
+        result["notes"] = [f"method: {cell.settings.method}"]
+        if position == old:
+            result["metrics"]["pooled"]["ndcg@10"] = -1.0
+        (past if position == old else mixed).write(cell, result)
+    made = collect(pair, mixed)
+    assert made["stale"] == [pair[old].name]
+    (scenario,) = made["scenarios"]
+    assert scenario["references"]["pooled"]["ndcg@10"] == genuine
+    assert scenario["seeds"] == [0]
+    assert {case["method"]: case["notes"] for case in made["cases"]} == {
+        "popularity": ["method: popularity"],
+        "cooccurrence": ["method: cooccurrence"],
+    }
+    assert "notes" not in scenario
+
+
 def test_no_cell_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no cell"):
         collect(asked(), Folder(tmp_path))
