@@ -39,6 +39,9 @@ class Needs:
 
 def needs(question: Question, kind: Kind) -> Needs:
     """The smallest federation in which joining can pay, along each axis; hyperparameters follow."""
+    # All that the law asks of them is the vocabulary; others may be none of the method of a larger federation.
+    settings = tuple((name, value) for name, value in question.settings if name == "vocabulary")
+    question = replace(question, settings=settings)
 
     def enough(changed: Question) -> bool:
         # For the largest figure that may be declared for so many: its vocabulary only grows with them.

@@ -197,6 +197,14 @@ def test_a_setting_is_heard():
     assert found["payoff"]["items_in_statistic"] == 150
 
 
+def test_a_setting_that_larger_federations_could_not_have_changes_nothing_in_what_would_work():
+    question = Question(shops=20_000, customers=20, items=50_000, epsilon=1.0, dp="local")
+    plain, nearer = (answer(replace(question, settings=given)) for given in ((), (("nearness", 0.0),)))
+    assert nearer["settings"]["nearness"] == 0.0
+    assert nearer["what_would_work"] == plain["what_would_work"]
+    assert nearer["payoff"] == plain["payoff"]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_statistic_is_over_what_the_method_releases(method):
     question = replace(GROCERS, method=method)
