@@ -39,7 +39,7 @@ class Needs:
 
 def needs(question: Question, kind: Kind) -> Needs:
     """The smallest federation in which joining can pay, along each axis; hyperparameters follow."""
-    # All that the law asks of them is the vocabulary; others may be none of the method of a larger federation.
+    # The law asks for the vocabulary alone; other settings may be none of a larger federation's method.
     settings = tuple((name, value) for name, value in question.settings if name == "vocabulary")
     question = replace(question, settings=settings)
 
