@@ -194,8 +194,6 @@ def _assumptions(question: Question) -> list[str]:
     _, why = question.variant(declared(question.everyone))
     if why:
         found.append(why)
-    if question.budget is not None and any(kind.measured_on is None for kind in KINDS):
-        found.append("on video games Hansa's own runs have so far kept far less than that law says")
     if question.method == "dpsgd":
         found.append(
             "dpsgd kept less than co-occurrence at every epsilon measured: expect less than that law"

@@ -49,22 +49,20 @@ class Kind:
 
 
 KINDS = (
-    Kind("grocery baskets", 20_000, 2.0, 0.55),
-    Kind("films", 55_000, 2.0, 0.55),
-    Kind("video games", 220_000, 2.0, 0.55),
+    Kind("grocery baskets", 25_000, 1.5, 0.67),
+    Kind("films", 65_000, 1.7, 0.68),
+    Kind("video games", 320_000, 1.7, 0.41),
 )
 """From the densest data to the sparsest.
 
 Constants of a kind with ``measured_on`` are those that ``hansa bench law`` fitted to federations drawn from a
 model of that scenario's customers; a test compares them with ``benchmarks/law.json``.
 
-Provenance of the others: a prototype of one-shot co-occurrence, solved as EASE and blended with each shop's
-own model; NDCG@10, epsilon 1 to 8, delta 1e-5, whole catalogues as well as their 200 to 1,600 best sellers;
-complete-journey (111 stores, 2,416 households, last20), MovieLens-1M (50 shops, 6,040 customers, random20 and
-last20) and Amazon video games (20 shops, 23,500 customers, last20). ``half`` is about the geometric mean of
-the values that the single results imply, which scatter by up to a factor of 2.5; ``most`` is the largest
-share measured. On xmarket's national electronics shops pooling itself lost against shops alone, and nothing
-can pay. To be fitted anew whenever a method changes; docs/planning.md compares the law with later figures.
+The others are least-squares fits to ``benchmarks/frontier.json``: ``cooccurrence``, central noise, epsilon
+0.5 to 8; journey (111 stores, 2,416 households), ml-1m (50 shops, 6,040 customers, random20 and
+last20) and games (20 shops, 23,518 customers). The root mean square error is 0.05, 0.09 and 0.01; ``most``
+is the largest share measured. On xmarket's national electronics shops pooling itself lost against shops
+alone, and nothing can pay. To be fitted anew whenever a method changes.
 """
 
 

@@ -166,6 +166,9 @@ def test_what_is_named_as_enough_is_enough_and_hardly_more(dp, kind):
 def test_customers_for_half_keep_half_and_hardly_more(kind):
     told = answer(replace(GROCERS, dp="central"))["payoff"]["kinds"][kind.name]["customers_for_half"]
     assert list(told) == ["1", "2", "4"]
+    if kind.most < 0.5:
+        assert set(told.values()) == {None}
+        return
     for budget, customers in told.items():
         assert customers is not None
         for factor, enough in ((1.0, True), (0.8, False)):
@@ -236,7 +239,6 @@ def test_the_statistic_is_over_what_the_method_releases(method):
         ({"delta": 1.0}, "--delta 1"),
         ({"settings": (("speed", 1),)}, "method.speed"),
         ({"settings": (("vocabulary", "x"),)}, "method.vocabulary"),
-        ({"settings": (("nearness", 0.5),), "items": 50_000, "dp": "none"}, "subspace in place of"),
     ],
 )
 def test_bad_figures_are_said_in_one_line(changed, said):
