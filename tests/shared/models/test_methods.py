@@ -22,7 +22,7 @@ from hansa.models.hybrid import REFINEMENT, Hybrid
 from hansa.models.popularity import Popularity
 from hansa.models.subspace import BLOCK, Subspace
 from hansa.plan import METHODS as NAMED
-from hansa.plan import Plan
+from hansa.plan import Plan, build_method
 from hansa.records import Request
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
@@ -445,3 +445,10 @@ def test_rounding_does_not_tell_how_many_others_there_are():
         everybody = total(people)
         for gone in (0, 100, 255):
             assert float((everybody - total(people[:gone] + people[gone + 1 :])).norm()) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["cooccurrence", "hybrid", "subspace", "dpals"])
+def test_the_shares_of_all_releases_are_one_budget(name):
+    settings = {"hybrid": {"refinement_share": 0.3, "refinement_rounds": 7}}.get(name, {})
+    spent = [release.noise_multiplier**-2 for release in build_method(name, 50, settings).releases()]
+    assert sum(spent) == pytest.approx(1)
