@@ -253,3 +253,10 @@ def test_declared_is_a_round_bound_above(customers):
 )
 def test_declared_by_example(customers, figure):
     assert declared(customers) == figure
+
+
+@pytest.mark.parametrize("name", ["cooccurrence", "hybrid", "subspace", "dpals"])
+def test_the_shares_of_all_releases_are_one_budget(name):
+    settings = {"hybrid": {"refinement_share": 0.3, "refinement_rounds": 7}}.get(name, {})
+    spent = [release.noise_multiplier**-2 for release in build_method(name, 50, settings).releases()]
+    assert sum(spent) == pytest.approx(1)

@@ -20,16 +20,15 @@ from hansa.models.base import State
 from hansa.models.content import Content, Mask
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.own import FittedOwn
-from hansa.models.tuning import hold_back
 from hansa.recommend import fit_blend
 from hansa.rng import seeded_generator
-from hansa.schema import Histories, Shop
+from hansa.schema import Histories
 from hansa_simulations import words
 from hansa_simulations.bench import timing
 from hansa_simulations.bench.frontier import DELTA, budget_of, options_of, scenario_of
 from hansa_simulations.evaluation import Evaluation
 from hansa_simulations.experiment import Prepared, plan_for, prepare, simulate_on
-from hansa_simulations.federation import Federation
+from hansa_simulations.federation import Federation, without_test_items
 from hansa_simulations.parallel import cores, over_shops
 from hansa_simulations.references import fit_references
 from hansa_simulations.settings import SimulationSettings, make_settings
@@ -79,16 +78,6 @@ def make_cold(federation: Federation, share: float, seed: int) -> ColdStart:
     cold[drawn] = True
     shops = tuple(replace(shop, train=_without(shop.train, cold)) for shop in federation.shops)
     return ColdStart(replace(federation, shops=shops), cold, tuple(train))
-
-
-def within_training(federation: Federation) -> Federation:
-    """The same shops with each customer's newest training interactions held out instead of the test's."""
-
-    def halve(shop: Shop) -> Shop:
-        parts = hold_back(shop.train)
-        return replace(shop, train=parts.kept, held_out=parts.held)
-
-    return replace(federation, shops=tuple(map(halve, federation.shops)))
 
 
 def figures_of(start: ColdStart, position: int, scorer: Scorer) -> Figures:
@@ -163,7 +152,7 @@ def _one_seed(
     content = Content.of(federation.catalogue)
     if content is None:
         raise UsageError(f"--scenario {given}: its catalogue has no details; use journey, ml-1m or ml-100k")
-    inner = within_training(federation) if validation else federation
+    inner = without_test_items(federation, seed) if validation else federation
     start = make_cold(inner, share, seed + VALIDATION_SEED * validation)
     facts = {
         "items": federation.items,

@@ -69,11 +69,9 @@ def frontier(
         delta=delta,
     )
     folder = pieces.Folder(cells)
-    interrupted = not draw_only and not pieces.run(wanted, folder, bench.load, fresh=fresh)
+    whole = draw_only or pieces.run(wanted, folder, bench.load, fresh=fresh)
     found = bench.collect(wanted, folder)
-    finish(found, bench.text(found), out, json_, render)
-    if interrupted:
-        raise SystemExit(INTERRUPTED)
+    finish(found, bench.text(found), out, json_, render, whole=whole)
 
 
 @app.command()
@@ -121,11 +119,9 @@ def law(
         range(seeds),
     )
     folder = pieces.Folder(cells, "hansa_simulations.bench.siblings")
-    interrupted = not draw_only and not pieces.run(wanted, folder, bench.load, fresh=fresh)
+    whole = draw_only or pieces.run(wanted, folder, bench.load, fresh=fresh)
     found = bench.collect(wanted, folder)
-    finish(found, bench.text(found), out, json_, render)
-    if interrupted:
-        raise SystemExit(INTERRUPTED)
+    finish(found, bench.text(found), out, json_, render, whole=whole)
 
 
 @app.command()
@@ -268,10 +264,14 @@ def finish(
     out: Path | None,
     as_json: bool,
     plot: Callable[[timing.Document], bytes] | None = None,
+    *,
+    whole: bool = True,
 ) -> None:
-    """Write the files asked for, and print the result."""
+    """Write the files asked for, print the result, and exit as interrupted where it is not the ``whole``."""
     written = timing.write(found, text, out, plot) if out is not None else []
     if as_json:
         print(json.dumps(found, indent=1, allow_nan=False))
-        return
-    print("\n".join([*text, *(f"wrote {path}" for path in written)]))
+    else:
+        print("\n".join([*text, *(f"wrote {path}" for path in written)]))
+    if not whole:
+        raise SystemExit(INTERRUPTED)

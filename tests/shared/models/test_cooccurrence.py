@@ -18,26 +18,8 @@ from hansa.schema import Histories, stack
 ITEMS = 24
 
 
-def tastes(customers: int, seed: int = 0) -> Histories:
-    """Three groups of items; a customer buys mostly from one."""
-    rng = seeded_generator(seed, "tastes")
-    group = rng.integers(0, 3, (customers, 1))
-    likes = np.where(np.arange(ITEMS)[None] % 3 == group, 0.5, 0.04)
-    return Histories.from_pairs(*np.nonzero(rng.random((customers, ITEMS)) < likes), customers, ITEMS)
-
-
-def learn(method: Cooccurrence, rows: Histories, noise: float = 0.0) -> dict[str, np.ndarray]:
-    state = method.initial_state(seeded_generator(0))
-    for round_, release in enumerate(method.releases(), start=1):
-        total = np.zeros((release.rows, release.width), dtype=np.float32)
-        clipped_sum([method.contribution(round_, release, state, rows)], 1.0, torch.from_numpy(total))
-        total += (noise * seeded_generator(round_, "noise").standard_normal(total.shape)).astype(np.float32)
-        state = method.update(round_, release, state, NoisySum(total, noise, len(rows)), {})
-    return state
-
-
-def test_without_noise_it_ranks_as_ease_on_the_positive_part_of_the_normalised_pairs() -> None:
-    rows = tastes(300)
+def test_without_noise_it_ranks_as_ease_on_the_positive_part_of_the_normalised_pairs(tastes, learn) -> None:
+    rows = tastes(300, items=ITEMS, liked=0.5, other=0.04)
     method = Cooccurrence(
         ITEMS, vocabulary=ITEMS, regularisation=5.0, popularity_weight=0.0, recency=0.0, nearness=0.0
     )
@@ -56,8 +38,8 @@ def test_without_noise_it_ranks_as_ease_on_the_positive_part_of_the_normalised_p
             assert np.corrcoef(mine[free], theirs[free])[0, 1] > 0.999
 
 
-def test_the_threshold_drops_directions_that_noise_can_fake() -> None:
-    rows, kept = tastes(400), {}
+def test_the_threshold_drops_directions_that_noise_can_fake(tastes, learn) -> None:
+    rows, kept = tastes(400, items=ITEMS, liked=0.5, other=0.04), {}
     for threshold in (0.0, 0.8):
         method = Cooccurrence(ITEMS, vocabulary=ITEMS, threshold=threshold, regularisation=5.0)
         state = learn(method, rows, noise=6.0)
@@ -65,9 +47,9 @@ def test_the_threshold_drops_directions_that_noise_can_fake() -> None:
     assert 0 < kept[0.8] < kept[0.0]
 
 
-def test_items_outside_the_vocabulary_are_scored_by_their_counts_alone() -> None:
+def test_items_outside_the_vocabulary_are_scored_by_their_counts_alone(tastes, learn) -> None:
     method = Cooccurrence(ITEMS, vocabulary=10, popularity_weight=0.5)
-    rows = tastes(200)
+    rows = tastes(200, items=ITEMS, liked=0.5, other=0.04)
     state = learn(method, rows)
     scores = method.score(state, rows)
     counts = state["counts"][:, 0]
@@ -77,7 +59,7 @@ def test_items_outside_the_vocabulary_are_scored_by_their_counts_alone() -> None
     assert (np.diff(scores[:, order], axis=1) < 0).all()
 
 
-def test_older_items_fade_in_the_query_and_by_half_the_power_in_pairs() -> None:
+def test_older_items_fade_in_the_query_and_by_half_the_power_in_pairs(learn) -> None:
     rows = Histories.from_pairs([0, 0, 0], [3, 1, 2], 1, 4)  # 2 is the newest
     method = Cooccurrence(4, vocabulary=4, recency=1.0)
     release = method.releases()[1]
@@ -92,9 +74,9 @@ def test_older_items_fade_in_the_query_and_by_half_the_power_in_pairs() -> None:
     assert not np.allclose(faded, method.personal(state, rows.matrix()))
 
 
-def test_what_a_customer_added_can_be_taken_out_again() -> None:
+def test_what_a_customer_added_can_be_taken_out_again(tastes, learn) -> None:
     """The held-back item's score with it in the model, without it to first order, and really without."""
-    rows = tastes(2000)
+    rows = tastes(2000, items=ITEMS, liked=0.5, other=0.04)
     kept, held = rows.where(rows.ages > 0), rows.where(rows.ages == 0)
     method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=100.0)
     state, errors, leaks = learn(method, rows), [], []
@@ -111,8 +93,8 @@ def test_what_a_customer_added_can_be_taken_out_again() -> None:
     assert np.abs(errors).mean() < 0.2 * np.abs(leaks).mean()
 
 
-def test_it_finds_the_tastes_through_noise() -> None:
-    rows = tastes(2000)
+def test_it_finds_the_tastes_through_noise(tastes, learn) -> None:
+    rows = tastes(2000, items=ITEMS, liked=0.5, other=0.04)
     method = Cooccurrence(ITEMS, vocabulary=ITEMS, regularisation=20.0)
     state = learn(method, rows, noise=4.0)
     kept = rows.where(np.arange(len(rows.items)) % 2 == 0)
@@ -148,8 +130,8 @@ def test_noise_alone_ends_at_the_radius_that_the_threshold_counts_in() -> None:
         assert state[EMBEDDINGS].any() == some
 
 
-def test_a_model_is_judged_without_what_it_remembers() -> None:
-    rows = tastes(100)
+def test_a_model_is_judged_without_what_it_remembers(tastes, learn) -> None:
+    rows = tastes(100, items=ITEMS, liked=0.5, other=0.04)
     kept = rows.where(rows.ages > 0)
     method = Cooccurrence(ITEMS, vocabulary=ITEMS)
     state = learn(method, rows)

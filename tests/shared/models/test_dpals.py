@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
-from hansa.dp.clipping import clipped_sum
 from hansa.errors import UsageError
-from hansa.metrics import evaluate
 from hansa.models.base import NoisySum
 from hansa.models.dpals import ITEMS as FACTORS
 from hansa.models.dpals import Dpals
@@ -16,30 +13,6 @@ from hansa.rng import seeded_generator
 from hansa.schema import Histories
 
 ITEMS = 60
-
-
-def tastes(customers: int, seed: int = 0) -> Histories:
-    """Three groups of items; a customer buys mostly from one."""
-    rng = seeded_generator(seed, "tastes")
-    group = rng.integers(0, 3, (customers, 1))
-    likes = np.where(np.arange(ITEMS)[None] % 3 == group, 0.4, 0.03)
-    return Histories.from_pairs(*np.nonzero(rng.random((customers, ITEMS)) < likes), customers, ITEMS)
-
-
-def learn(method, rows: Histories, noise: float = 0.0) -> dict[str, np.ndarray]:
-    state = method.initial_state(seeded_generator(0))
-    for round_, release in enumerate(method.releases(), start=1):
-        total = np.zeros((release.rows, release.width), dtype=np.float32)
-        clipped_sum([method.contribution(round_, release, state, rows)], 1.0, torch.from_numpy(total))
-        total += (noise * seeded_generator(round_, "noise").standard_normal(total.shape)).astype(np.float32)
-        state = method.update(round_, release, state, NoisySum(total, noise, len(rows)), {})
-    return state
-
-
-def accuracy(method, state, rows: Histories) -> float:
-    kept = rows.where(np.arange(len(rows.items)) % 2 == 0)
-    held = rows.where(np.arange(len(rows.items)) % 2 == 1)
-    return float(np.nanmean(evaluate(lambda some: method.score(state, some), kept, held)["ndcg@10"]))
 
 
 def test_without_noise_an_update_solves_every_items_least_squares() -> None:
@@ -75,7 +48,7 @@ def test_rare_items_get_a_larger_share_of_a_customers_bound_with_the_exponent() 
     assert shares[0.5] == pytest.approx(10, rel=1e-4)
 
 
-def test_it_finds_the_tastes_through_noise() -> None:
+def test_it_finds_the_tastes_through_noise(tastes, learn, accuracy) -> None:
     rows = tastes(2000)
     method = Dpals(ITEMS, dimensions=4)
     state = learn(method, rows, noise=4.0)

@@ -2,47 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 
-from hansa.dp.clipping import clipped_sum
 from hansa.errors import UsageError
-from hansa.metrics import evaluate
-from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import EMBEDDINGS, Cooccurrence
 from hansa.models.popularity import COUNTS
 from hansa.models.subspace import BASIS, Subspace
 from hansa.plan import LARGEST_MATRIX, build_method, recommended_settings, rounds_setting, variant
 from hansa.rng import seeded_generator
-from hansa.schema import Histories
 
 ITEMS = 60
 
 
-def tastes(customers: int, seed: int = 0) -> Histories:
-    """Three groups of items; a customer buys mostly from one."""
-    rng = seeded_generator(seed, "tastes")
-    group = rng.integers(0, 3, (customers, 1))
-    likes = np.where(np.arange(ITEMS)[None] % 3 == group, 0.4, 0.03)
-    return Histories.from_pairs(*np.nonzero(rng.random((customers, ITEMS)) < likes), customers, ITEMS)
-
-
-def learn(method, rows: Histories, noise: float = 0.0) -> dict[str, np.ndarray]:
-    state = method.initial_state(seeded_generator(0))
-    for round_, release in enumerate(method.releases(), start=1):
-        total = np.zeros((release.rows, release.width), dtype=np.float32)
-        clipped_sum([method.contribution(round_, release, state, rows)], 1.0, torch.from_numpy(total))
-        total += (noise * seeded_generator(round_, "noise").standard_normal(total.shape)).astype(np.float32)
-        state = method.update(round_, release, state, NoisySum(total, noise, len(rows)), {})
-    return state
-
-
-def accuracy(method, state, rows: Histories) -> float:
-    kept = rows.where(np.arange(len(rows.items)) % 2 == 0)
-    held = rows.where(np.arange(len(rows.items)) % 2 == 1)
-    return float(np.nanmean(evaluate(lambda some: method.score(state, some), kept, held)["ndcg@10"]))
-
-
-def test_it_spans_the_leading_directions_of_the_matrix() -> None:
+def test_it_spans_the_leading_directions_of_the_matrix(tastes, learn) -> None:
     rows = tastes(600)
     state = learn(Subspace(ITEMS, dimensions=6, iterations=4), rows)
     matrix = rows.matrix().toarray()
@@ -54,7 +25,7 @@ def test_it_spans_the_leading_directions_of_the_matrix() -> None:
     assert np.linalg.svd(random.T @ top)[1].min() < 0.6
 
 
-def test_it_ranks_about_as_well_as_the_whole_matrix_with_and_without_noise() -> None:
+def test_it_ranks_about_as_well_as_the_whole_matrix_with_and_without_noise(tastes, learn, accuracy) -> None:
     rows = tastes(2000)
     for noise in (0.0, 4.0):
         ours, whole = (
@@ -67,12 +38,12 @@ def test_it_ranks_about_as_well_as_the_whole_matrix_with_and_without_noise() -> 
         assert mine > 0.9 * theirs > 1.1 * popular
 
 
-def test_directions_that_noise_can_fake_are_dropped() -> None:
+def test_directions_that_noise_can_fake_are_dropped(tastes, learn) -> None:
     state = learn(Subspace(ITEMS, dimensions=8, threshold=1.2), tastes(800), noise=8.0)
     assert 0 < int(state[EMBEDDINGS].any(axis=0).sum()) < 8
 
 
-def test_each_customer_uses_the_whole_bound_whatever_the_basis_knows() -> None:
+def test_each_customer_uses_the_whole_bound_whatever_the_basis_knows(tastes) -> None:
     method, rows = Subspace(ITEMS, dimensions=2), tastes(5)
     state = {**method.initial_state(seeded_generator(3)), COUNTS: np.ones((ITEMS, 1), np.float32)}
     squares = method.contribution(2, method.releases()[1], state, rows).squared_norms()

@@ -11,7 +11,7 @@ from hansa.models.content import Content
 from hansa.rng import seeded_generator
 from hansa.schema import Catalogue, Histories, Shop
 from hansa_simulations.bench import cold as bench
-from hansa_simulations.federation import Federation
+from hansa_simulations.federation import Federation, without_test_items
 from hansa_simulations.protocols import split
 from hansa_simulations.settings import make_settings
 
@@ -49,7 +49,7 @@ def test_cold_items_have_no_training_interaction_left() -> None:
 
 def test_validation_never_touches_test_items() -> None:
     whole = federation()
-    for shop, inner in zip(whole.shops, bench.within_training(whole).shops, strict=True):
+    for shop, inner in zip(whole.shops, without_test_items(whole, 0).shops, strict=True):
         for customer in range(len(shop.train)):
             parts = [*inner.train.row(customer), *inner.held_out.row(customer)]
             assert parts == shop.train.row(customer).tolist()
