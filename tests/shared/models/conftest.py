@@ -18,7 +18,7 @@ def tastes() -> Callable[..., Histories]:
     """Three groups of items; a customer buys mostly from one."""
 
     def draw(
-        customers: int, seed: int = 0, items: int = 60, liked: float = 0.4, else_: float = 0.03
+        customers: int, seed: int = 0, items: int = 60, liked: float = 0.4, other: float = 0.03
     ) -> Histories:
         rng = seeded_generator(seed, "tastes")
         group = rng.integers(0, 3, (customers, 1))
