@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,7 +32,9 @@ METHODS: dict[str, type[Method]] = {
 }
 LARGEST_MATRIX = 10_000
 """Most items of a matrix [items, items]: at this many half of it takes 400 MB while it is summed."""
-DP_MODELS: tuple[DpModel, ...] = ("central", "local", "none")
+DP_MODELS: tuple[DpModel, ...] = ("distributed", "local", "central", "none")
+FEWEST_SHOPS, MOST_SHOPS = 3, 500
+"""Of a league whose sums are masked."""
 Setting = float | int | str
 
 
@@ -49,6 +51,9 @@ class Plan(BaseModel):
         delta: The delta that the epsilon is stated at.
         shops: Number of shops invited.
         customers: Declared upper bound on the federation's customers, a public figure.
+        threshold: Of ``distributed``: fewest shops t in a sum; it fails with fewer.
+        colluders: Of ``distributed``: most shops k whose shares of the noise may be known to others.
+        masked: Of ``distributed``: whether the shops' parts are masked; if not, for simulations only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +68,18 @@ class Plan(BaseModel):
     delta: float = Field(gt=0, lt=1)
     shops: int = Field(gt=0)
     customers: int = Field(gt=0)
+    threshold: int = Field(default=0, ge=0)
+    colluders: int = Field(default=0, ge=0)
+    masked: bool = True
+
+    @property
+    def honest(self) -> int:
+        """Of ``distributed``: shops h whose shares make up the whole noise, t - k."""
+        return self.threshold - self.colluders
+
+    def bits(self, release: Release) -> int:
+        """Of ``distributed``: width of the modulus of a release, at which its sum does not wrap around."""
+        return release.shared_mechanism.bits(self.customers, self.shops / self.honest)
 
     @cached_property
     def learner(self) -> Method:
@@ -72,8 +89,9 @@ class Plan(BaseModel):
     @cached_property
     def releases(self) -> list[Release]:
         """Every release of the run, one a round, with its noise."""
+        noise: Literal["gaussian", "skellam"] = "skellam" if self.dp == "distributed" else "gaussian"
         return [
-            replace(release, noise_multiplier=release.noise_multiplier * self.noise_scale)
+            replace(release, noise_multiplier=release.noise_multiplier * self.noise_scale, noise=noise)
             for release in self.learner.releases()
         ]
 
@@ -135,6 +153,9 @@ def make_plan(
     delta: float,
     shops: int,
     customers: int,
+    threshold: int | None = None,
+    colluders: int | None = None,
+    masked: bool = True,
 ) -> Plan:
     """Calibrate the noise so that the whole run costs at most ``epsilon`` at ``delta``.
 
@@ -148,6 +169,9 @@ def make_plan(
         delta: In (0, 1).
         shops: Number of shops invited.
         customers: Declared upper bound on the federation's customers.
+        threshold: Of ``distributed``, see ``Plan``; None: ``default_threshold``.
+        colluders: Likewise; None: ``default_colluders``.
+        masked: Likewise.
 
     Raises:
         UsageError: A value is out of range.
@@ -158,6 +182,11 @@ def make_plan(
         raise UsageError(f"--delta {delta:g}: use a value between 0 and 1, e.g. 1e-5")
     if dp != "none" and (epsilon is None or not (0 < epsilon < math.inf)):
         raise UsageError(f"--epsilon {epsilon}: use a value above 0, e.g. 4, or --dp none for no privacy")
+    if dp == "distributed":
+        colluders = default_colluders(shops) if colluders is None else colluders
+        threshold = default_threshold(shops, colluders) if threshold is None else threshold
+    else:
+        threshold, colluders, masked = 0, 0, True
     plan = _one_door(
         Plan(
             run=run,
@@ -169,6 +198,9 @@ def make_plan(
             delta=delta,
             shops=shops,
             customers=customers,
+            threshold=threshold,
+            colluders=colluders,
+            masked=masked,
         )
     )
     if dp == "none" or epsilon is None:
@@ -176,7 +208,7 @@ def make_plan(
 
     try:
         scale = calibrate(lambda scale: plan.with_noise(scale).event(), epsilon, delta)
-        return plan.with_noise(scale)
+        return _one_door(plan.with_noise(scale))
     except ValueError as error:
         raise UsageError(f"--epsilon {epsilon:g}: {error}; use a larger epsilon") from error
 
@@ -197,10 +229,59 @@ def parse_plan(text: str) -> Plan:
 
 
 def _one_door(plan: Plan) -> Plan:
-    """Refuse local steps on sums whose noise comes later: where they lead has no bound."""
-    if plan.dp == "central" and any(release.steps > 1 for release in plan.learner.releases()):
-        raise UsageError("method.local_steps: central takes one step a round; use 1, or --dp local")
+    """Refuse what a DP model cannot do.
+
+    Local steps on sums whose noise comes later, since where they lead has no bound; under ``distributed``
+    also sampling, which no accountant here knows for shared noise, and thresholds that prove nothing.
+    """
+    releases = plan.learner.releases()
+    if plan.dp in ("central", "distributed") and any(release.steps > 1 for release in releases):
+        raise UsageError(f"method.local_steps: {plan.dp} takes one step a round; use 1, or --dp local")
+    if plan.dp != "distributed":
+        return plan
+    if any(release.sampling_rate < 1 for release in releases):
+        raise UsageError("method.sampling_rate: distributed noise has no amplification by sampling; use 1")
+    n, t, k = plan.shops, plan.threshold, plan.colluders
+    if not FEWEST_SHOPS <= n <= MOST_SHOPS:
+        raise UsageError(
+            f"--dp distributed: takes {FEWEST_SHOPS} to {MOST_SHOPS} shops, not {n}; use --dp local for others"
+        )
+    if not (1 <= k < t <= n and 2 * t > n + k):
+        fitting = default_threshold(n, max(1, min(k, n - 2)))
+        raise UsageError(
+            f"secagg.threshold {t}, secagg.colluders {k}: with {n} shops take at least 1 colluder k, and a "
+            f"threshold t of at most {n} with 2 t > {n} + k, e.g. {fitting}"
+        )
+    try:
+        for release in plan.releases:
+            plan.bits(release)
+    except ValueError as error:
+        raise UsageError(f"plan: {release.name}: {error}") from error
     return plan
+
+
+def default_colluders(shops: int) -> int:
+    """k = n / 10, rounded down; at least one, since a curious shop knows its own share of the noise."""
+    return max(1, shops // 10)
+
+
+def default_threshold(shops: int, colluders: int) -> int:
+    """t = 0.8 n, rounded up; more where two sets of t would not share an honest shop."""
+    return max(-(-4 * shops // 5), (shops + colluders) // 2 + 1)
+
+
+def noise_growth(dp: DpModel, shops: int, threshold: int = 0, colluders: int = 0) -> float:
+    """How many times the noise of one complete sum a sum over all shops has, as a standard deviation.
+
+    Args:
+        dp: The DP model: with ``local`` each shop's noise is complete by itself, with ``distributed`` that of
+            ``threshold - colluders`` shops.
+        shops: Shops in the sum.
+        threshold: Of ``distributed``, see ``Plan``.
+        colluders: Likewise.
+    """
+    shares = {"local": shops, "distributed": shops / max(1, threshold - colluders)}.get(dp, 1)
+    return math.sqrt(shares)
 
 
 def recommended_settings(method: str, epsilon: float | None, customers: int) -> dict[str, Setting]:

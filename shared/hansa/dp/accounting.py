@@ -19,22 +19,27 @@ from scipy.optimize import brentq
 from hansa.dp.events import (
     NON_PRIVATE,
     DpEvent,
-    RenyiEvent,
+    Part,
     compose,
     covering,
     from_parts,
     gaussian,
     leaves,
+    multiplier_and_rate,
+    skellam,
     to_parts,
     with_overlap,
 )
+from hansa.dp.renyi import RenyiEvent, SkellamEvent
 
 __all__ = [
     "ACCOUNTANT",
     "CROSS_CHECK",
     "ORDERS",
     "DpEvent",
+    "Part",
     "RenyiEvent",
+    "SkellamEvent",
     "calibrate",
     "compose",
     "cross_check",
@@ -43,6 +48,7 @@ __all__ = [
     "gaussian",
     "rdp_epsilon",
     "renyi_curve",
+    "skellam",
     "to_parts",
     "with_overlap",
 ]
@@ -201,7 +207,7 @@ def cross_check(event: DpEvent, delta: float) -> float:
         if isinstance(leaf, RenyiEvent):
             curve += count * _leaf_curve(leaf, ORDERS)
             continue
-        ((multiplier, rate, _),) = to_parts(
+        multiplier, rate = multiplier_and_rate(
             covering(leaf) if isinstance(leaf, MixtureOfGaussiansDpEvent) else leaf
         )
         if not multiplier:

@@ -6,7 +6,7 @@ descriptions into a sum. The sparse forms never materialise [customers, rows, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -41,6 +41,34 @@ class Contributions(Protocol):
     def where(self, keep: Tensor) -> Contributions:
         """The same with nothing from customers that are False in ``keep`` bool [customers]."""
         ...
+
+    def groups(self, scale: Tensor) -> Iterator[Group]:
+        """Every customer's own entries, times ``scale`` float64 [customers], some customers at a time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """What some customers contribute, entry by entry: no place occurs twice for the same customer.
+
+    Attributes:
+        block: float [customers, m, width]: what each has in the same ``rows`` of the table.
+        rows: int64 [m]; None for the first m.
+        owners: int64 [e]: customers, as positions in ``block``, that have further rows.
+        spots: int64 [e]: these rows.
+        values: float [e, width]: what is in them.
+    """
+
+    block: Tensor
+    rows: Tensor | None
+    owners: Tensor
+    spots: Tensor
+    values: Tensor
+
+    @classmethod
+    def of_rows(cls, customers: int, owners: Tensor, spots: Tensor, values: Tensor) -> Group:
+        """A group whose customers have no rows in common."""
+        return cls(values.new_zeros(customers, 0, values.shape[1]), None, owners, spots, values)
 
 
 @dataclass(frozen=True)
@@ -90,6 +118,25 @@ class RowContributions:
         """See ``Contributions``."""
         kept = keep[self.customers]
         return RowContributions(self.n_customers, self.customers[kept], self.rows[kept], self.values[kept])
+
+    def groups(self, scale: Tensor) -> Iterator[Group]:
+        """See ``Contributions``."""
+        merged, single = self._layout.merged, torch.ones(len(self.rows), dtype=torch.bool)
+        single[self._layout.repeated] = False
+        owners = torch.cat([self.customers[single], merged.customers])
+        spots = torch.cat([self.rows[single], merged.rows])
+        values = torch.cat([self.values[single].double(), merged.values])
+        order = torch.argsort(owners, stable=True)
+        ends = torch.cumsum(torch.bincount(owners, minlength=self.n_customers), 0)
+        entries = max(1, _IN_CACHE // max(1, self.values.shape[1]))
+        start = 0
+        while start < self.n_customers:
+            low = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(torch.searchsorted(ends, low + entries, right=True)))
+            some = order[low : int(ends[stop - 1])]
+            own = owners[some]
+            yield Group.of_rows(stop - start, own - start, spots[some], values[some] * scale[own, None])
+            start = stop
 
     @cached_property
     def _layout(self) -> _Layout:
@@ -186,6 +233,23 @@ class OuterContributions:
             customers, rows, further = self.extra
             total.index_add_(0, rows, factors[customers] * further[:, None].to(total.dtype))
 
+    def groups(self, scale: Tensor) -> Iterator[Group]:
+        """Products of single numbers, so that none depends on who else is in the group."""
+        count, width = self.factors.shape
+        extra = self.extra
+        if extra is None:
+            nobody = torch.zeros(0, dtype=torch.int64)
+            extra = nobody, nobody, self.coefficients.new_zeros(0)
+        owners, spots, further = extra
+        factors = self.factors.float() * scale[:, None].float()
+        step = max(1, _IN_CACHE // max(1, self.coefficients.shape[1] * width))
+        for start in range(0, count, step):
+            some = slice(start, start + step)
+            block = self.coefficients[some, :, None].float() * factors[some, None, :]
+            own = (owners >= start) & (owners < start + step)
+            values = further[own, None].float() * factors[owners[own]]
+            yield Group(block, self.rows, owners[own] - start, spots[own], values)
+
     def where(self, keep: Tensor) -> OuterContributions:
         """See ``Contributions``."""
         extra = self.extra
@@ -216,6 +280,12 @@ class DenseContributions:
     def add_to(self, total: Tensor, scale: Tensor) -> None:
         """See ``Contributions``."""
         total.view(-1).addmv_(self.values.flatten(1).T.to(total.dtype), scale.to(total.dtype))
+
+    def groups(self, scale: Tensor) -> Iterator[Group]:
+        """See ``Contributions``."""
+        nobody = torch.zeros(0, dtype=torch.int64)
+        block = self.values * scale[:, None, None].to(self.values.dtype)
+        yield Group(block, None, nobody, nobody, self.values.new_zeros(0, self.values.shape[2]))
 
     def where(self, keep: Tensor) -> DenseContributions:
         """See ``Contributions``."""

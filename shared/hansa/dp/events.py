@@ -7,7 +7,6 @@ accountant sees only how often each leaf occurs.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -15,22 +14,14 @@ import dp_accounting
 from dp_accounting import DpEvent as DpEvent
 from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 
-Part = tuple[float, float, int]
-"""(noise multiplier, sampling rate, count) of equal Gaussian sums; multiplier 0: not private."""
+from hansa.dp.renyi import RenyiEvent, SkellamEvent
+
+Part = tuple[float, float, int] | tuple[str, float, int, int, int]
+"""Equal sums: (noise multiplier, sampling rate, count) of Gaussian ones, multiplier 0: not private; or
+("skellam", variance, squared L2 norm, L1 norm, count), see ``SkellamEvent``."""
 
 NON_PRIVATE = dp_accounting.NonPrivateDpEvent()
 _NO_NOISE = 1e-3
-
-
-class RenyiEvent(DpEvent, ABC):  # type: ignore[misc]
-    """A mechanism that is known by its own Renyi curve, for noise that has no loss distribution here.
-
-    Subclasses are frozen dataclasses of public numbers, so that equal mechanisms are counted together.
-    """
-
-    @abstractmethod
-    def renyi(self, order: float) -> float:
-        """Upper bound on the Renyi divergence of ``order`` (above 1) between adjacent data, either way."""
 
 
 def gaussian(noise_multiplier: float, sampling_rate: float = 1.0, count: int = 1) -> DpEvent:
@@ -59,21 +50,46 @@ def compose(events: Sequence[DpEvent]) -> DpEvent:
 
 
 def to_parts(event: DpEvent) -> list[Part]:
-    """The event's Gaussian sums in order, to be written down."""
-    parts = []
-    for leaf, count in _walk(event):
-        if not isinstance(leaf, dp_accounting.GaussianDpEvent | dp_accounting.NonPrivateDpEvent) and not (
-            isinstance(leaf, dp_accounting.PoissonSampledDpEvent)
-        ):
-            raise ValueError(f"the event {type(leaf).__name__} has no written form")
-        parts.append((*_multiplier_and_rate(leaf), count))
-    return parts
+    """The event's sums in order, to be written down.
+
+    Raises:
+        ValueError: A part is neither Gaussian nor Skellam.
+    """
+    return [_to_part(leaf, count) for leaf, count in _walk(event)]
 
 
-def from_parts(parts: list[Part]) -> DpEvent:
-    """The event that ``to_parts`` gave; of several parts, their composition."""
-    events = [gaussian(multiplier, rate, count) for multiplier, rate, count in parts]
+def _to_part(leaf: DpEvent, count: int) -> Part:
+    if isinstance(leaf, SkellamEvent):
+        return ("skellam", leaf.variance, leaf.squared, leaf.absolute, count)
+    if isinstance(leaf, RenyiEvent | MixtureOfGaussiansDpEvent):
+        raise ValueError(f"the event {type(leaf).__name__} has no written form")
+    return (*multiplier_and_rate(leaf), count)
+
+
+def from_parts(parts: Sequence[Part]) -> DpEvent:
+    """The event that ``to_parts`` gave; of several parts, their composition.
+
+    Raises:
+        ValueError: A part was written by nobody here.
+    """
+    events = [_from_part(part) for part in parts]
     return events[0] if len(events) == 1 else compose(events)
+
+
+def _from_part(part: Part) -> DpEvent:
+    if len(part) == 5:
+        kind, variance, squared, absolute, count = part
+        if kind != "skellam":
+            raise ValueError(f"the event {kind} has no written form")
+        return skellam(float(variance), int(squared), int(absolute), count)
+    return gaussian(*part)
+
+
+def skellam(variance: float, squared: int, absolute: int, count: int = 1) -> DpEvent:
+    """The event of ``count`` sums of whole numbers with Skellam noise, see ``SkellamEvent``."""
+    if variance < _NO_NOISE**2 * squared:
+        return NON_PRIVATE
+    return dp_accounting.SelfComposedDpEvent(SkellamEvent(variance, squared, absolute), count)
 
 
 def leaves(event: DpEvent) -> Counter[DpEvent]:
@@ -108,7 +124,8 @@ def _walk(event: DpEvent) -> Iterator[tuple[DpEvent, int]]:
         raise ValueError(f"no accountant for the event {type(event).__name__}")
 
 
-def _multiplier_and_rate(leaf: DpEvent) -> tuple[float, float]:
+def multiplier_and_rate(leaf: DpEvent) -> tuple[float, float]:
+    """Of a Gaussian sum, Poisson-sampled or not; multiplier 0: without noise."""
     if isinstance(leaf, dp_accounting.NonPrivateDpEvent):
         return 0.0, 1.0
     if isinstance(leaf, dp_accounting.PoissonSampledDpEvent):
@@ -131,7 +148,7 @@ def with_overlap(event: DpEvent, shops: int, *, summed: bool) -> DpEvent:
         summed: One noisy sum over shops (central, distributed), not one a shop (local).
 
     Raises:
-        ValueError: A part is no Gaussian sum, and nothing is known of its overlap.
+        ValueError: A part is neither a Gaussian nor a Skellam sum, and nothing is known of its overlap.
     """
     if not summed or shops == 1:
         return dp_accounting.SelfComposedDpEvent(event, shops)
@@ -143,9 +160,11 @@ def with_overlap(event: DpEvent, shops: int, *, summed: bool) -> DpEvent:
 def _shared(leaf: DpEvent, shops: int) -> DpEvent:
     if isinstance(leaf, dp_accounting.NonPrivateDpEvent):
         return leaf
+    if isinstance(leaf, SkellamEvent):
+        return leaf.at_shops(shops)
     if isinstance(leaf, RenyiEvent | MixtureOfGaussiansDpEvent):
         raise ValueError(f"the event {type(leaf).__name__} has no known overlap of shops")
-    multiplier, rate = _multiplier_and_rate(leaf)
+    multiplier, rate = multiplier_and_rate(leaf)
     if rate == 1:
         return _leaf(multiplier / shops, 1.0)
     chances = tuple(math.comb(shops, k) * rate**k * (1 - rate) ** (shops - k) for k in range(shops + 1))

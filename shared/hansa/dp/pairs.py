@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hansa.dp.clipping import Group
 from hansa.dp.private_sum import Table
 from hansa.schema import Histories, IntArray
 
@@ -59,12 +60,27 @@ class PairContributions:
 
     def add_to(self, total: Tensor, scale: Tensor) -> None:
         """Every pair straight to its place; see ``Contributions``."""
-        size, flat = self.histories.n_items, total.view(-1).numpy()
+        flat = total.view(-1).numpy()
+        for customers, spots, values in self._placed():
+            _add(flat, spots, scale.numpy()[customers] * values)
+
+    def groups(self, scale: Tensor) -> Iterator[Group]:
+        """See ``Contributions``."""
+        for customers, spots, values in self._placed():
+            first = int(customers[0]) if len(customers) else 0
+            own = torch.from_numpy(customers - first)
+            count = int(own[-1]) + 1 if len(own) else 0
+            scaled = torch.from_numpy(scale.numpy()[customers] * values)
+            yield Group.of_rows(count, own, torch.from_numpy(spots), scaled[:, None])
+
+    def _placed(self) -> Iterator[tuple[IntArray, IntArray, Floats]]:
+        """Customer, place in the packed triangle and entry there of every pair, by customer."""
+        size = self.histories.n_items
         rows = np.arange(size, dtype=np.int64)
         before = rows * size - rows * (rows + 1) // 2 - rows - 1  # (i, j) lies at before[i] + j
         for customers, first, second, values in self._pairs():
             lower, upper = np.minimum(first, second), np.maximum(first, second)
-            _add(flat, before[lower] + upper, _ROOT_2 * scale.numpy()[customers] * values)
+            yield customers, before[lower] + upper, _ROOT_2 * values
 
     def times(self, vectors: Table) -> Table:
         """Each customer's own matrix times its own row of ``vectors``, float32 [customers, items]."""

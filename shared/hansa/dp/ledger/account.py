@@ -29,7 +29,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from hansa.dp.accounting import DpEvent, compose, epsilon, from_parts, to_parts
+from hansa.dp.accounting import DpEvent, Part, compose, epsilon, from_parts, to_parts
 from hansa.dp.filter import RenyiFilter
 from hansa.errors import RefusalError
 
@@ -41,7 +41,7 @@ UNUSABLE = "the shop's ledger cannot be used now"
 
 About = Mapping[str, object]
 """What else an entry records: JSON values."""
-Written = tuple[tuple[tuple[tuple[float, float, int], ...], int], ...]
+Written = tuple[tuple[tuple[Part, ...], int], ...]
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def releases_of(body: Mapping[str, Any]) -> tuple[DpEvent, ...]:
 
 def event_of(body: Mapping[str, Any]) -> DpEvent:
     """The event of a ``charge`` entry."""
-    return from_parts([(multiplier, rate, count) for multiplier, rate, count in body["event"]])
+    return from_parts([tuple(part) for part in body["event"]])
 
 
 @lru_cache(maxsize=64)  # thousands of shops are asked for the same plan
@@ -270,13 +270,13 @@ def _measure(releases: tuple[DpEvent, ...], rule: RenyiFilter) -> tuple[float, f
 
 @lru_cache(maxsize=64)
 def _decode(written: Written) -> tuple[DpEvent, ...]:
-    return tuple(event for parts, count in written for event in [from_parts(list(parts))] * count)
+    return tuple(event for parts, count in written for event in [from_parts(parts)] * count)
 
 
 def _freeze(written: Any) -> Written:
     if isinstance(written, tuple):
         return written
-    return tuple((tuple((m, q, n) for m, q, n in parts), int(count)) for parts, count in written)
+    return tuple((tuple(tuple(part) for part in parts), int(count)) for parts, count in written)
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
