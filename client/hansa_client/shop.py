@@ -28,6 +28,7 @@ class LocalShop:
         performance: Settings without influence on privacy.
         plans: The accepted plans by run.
         coordinator: The shop's own name for whoever asks, as its ledger records it.
+        unmasked: Whether parts of a shared sum may leave without masks; simulations only.
     """
 
     name: str
@@ -40,6 +41,7 @@ class LocalShop:
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     plans: MutableMapping[str, Plan] = field(default_factory=dict)
     coordinator: str = "coordinator"
+    unmasked: bool = False
 
 
 Resolver = Callable[[Mapping[str, object]], LocalShop]

@@ -100,6 +100,7 @@ def save_shop(shop: LocalShop, folder: Path) -> None:
         "coins": asdict(shop.coins),
         "performance": asdict(shop.performance),
         "coordinator": shop.coordinator,
+        "unmasked": shop.unmasked,
     }
     (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
 
@@ -127,6 +128,7 @@ def load_shop(folder: Path) -> LocalShop:
         performance=PerformanceSettings(**settings["performance"]),
         plans=PlanFolder(folder / _PLANS),
         coordinator=settings["coordinator"],
+        unmasked=settings["unmasked"],
     )
 
 

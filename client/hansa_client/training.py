@@ -6,7 +6,8 @@ import logging
 
 import torch
 
-from hansa.dp.private_sum import Contribution, Door, Table
+from hansa.dp.integers import Residues, pack
+from hansa.dp.private_sum import Contribution, Door, Mask, Share, Table
 from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
@@ -29,6 +30,9 @@ def consider(shop: LocalShop, request: Request) -> Answer:
         if plan.dp not in shop.allowed:
             reason = f"the shop does not take part in DP model {plan.dp!r}"
             raise RefusalError(reason, reason=reason)
+        if not plan.masked and not shop.unmasked:
+            reason = "the shop's part of a sum does not leave without masks"
+            raise RefusalError(reason, reason=reason)
         if plan.dp != "none":
             about = {"asked_by": shop.coordinator, "plan": plan.digest}
             shop.ledger.reserve(plan.run, plan.steps, about)
@@ -49,6 +53,10 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
     if {name: table.shape for name, table in request.state.items()} != expected:
         return Answer(False, "the public state does not have the plan's shape")
     try:
+        if plan.dp == "distributed":
+            if plan.masked:
+                return Answer(False, "the plan's sums are masked")
+            return Answer(True, residues=part_of_sum(shop, plan, request.round, request.state, _unmasked))
         return Answer(True, release=_release(shop, plan, request.round, request.state))
     except RefusalError as refusal:
         return _refused(shop, refusal)
@@ -60,10 +68,38 @@ def _refused(shop: LocalShop, refusal: RefusalError) -> Answer:
     return Answer(False, refusal.reason)
 
 
+def part_of_sum(shop: LocalShop, plan: Plan, round_: int, state: State, mask: Mask) -> bytes:
+    """The shop's part of a round's sum over shops under ``distributed`` noise, packed.
+
+    Args:
+        shop: The shop.
+        plan: A plan that it has accepted.
+        round_: The round, from 1.
+        state: The public state.
+        mask: Adds the masks in place.
+
+    Raises:
+        RefusalError: The ledger does not have this release as the next of the plan.
+    """
+    release, share = plan.releases[round_ - 1], Share(plan.honest, plan.bits(plan.releases[round_ - 1]), mask)
+    contribution = plan.learner.contributor(round_, release, state)
+    return pack(
+        _door(shop, plan, round_).masked_sum(release, contribution, shop.histories, share), share.bits
+    )
+
+
+def _unmasked(words: Residues) -> None:
+    """Adds nothing."""
+
+
+def _door(shop: LocalShop, plan: Plan, round_: int) -> Door:
+    noise, coins = shop.noise.generator(round_), shop.coins.generator(round_)
+    return Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance, round_)
+
+
 def _release(shop: LocalShop, plan: Plan, round_: int, state: State) -> Table:
     release, learner = plan.releases[round_ - 1], plan.learner
-    noise, coins = shop.noise.generator(round_), shop.coins.generator(round_)
-    door = Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance, round_)
+    door = _door(shop, plan, round_)
 
     def contribution_at(now: State) -> Contribution:
         return learner.contributor(round_, release, now)

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from hansa.dp.private_sum import Release, Table, finish_central
+from hansa.dp.private_sum import Release
 from hansa.errors import RefusalError
-from hansa.models.base import NoisySum, State
+from hansa.models.base import State
 from hansa.models.optimizers import Memory
 from hansa.plan import Plan
 from hansa.records import (
@@ -26,6 +25,7 @@ from hansa.records import (
     state_to_record,
 )
 from hansa.rng import Generator
+from hansa_server.sums import ResidueSum, RoundSum, TableSum
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,18 @@ class PlanStrategy(Strategy):
             RefusalError: No shop released anything.
         """
         release = self.plan.releases[server_round - 1]
-        # Float64, so that the order in which replies arrive does not matter beyond the last bit of float32.
-        total = np.zeros((release.rows, release.width), dtype=np.float64)
-        answered, missing = 0, []
+        total, answered, missing = self._sum(release), 0, []
         for reply in replies:
             answer = message_to_answer(reply)
-            if not answer.accepted or answer.release is None:
-                missing.append(answer.reason or "nothing released")
-            elif answer.release.shape != total.shape or not np.isfinite(answer.release).all():
-                missing.append("malformed release")
-            else:
-                total += answer.release
+            problem = total.add(answer) if answer.accepted else answer.reason or "nothing released"
+            if problem is None:
                 answered += 1
+            else:
+                missing.append(problem)
         missing += ["no answer in time"] * (len(self.nodes) - answered - len(missing))
         if not answered:
             raise RefusalError(f"round {server_round}: no shop released anything; {sorted(set(missing))[:1]}")
-        noisy = self._finish(release, total.astype(np.float32), answered)
+        noisy = total.finish(answered)
         learner = self.plan.learner
         self._state = learner.update(server_round, release, self._state, noisy, self.memory)
         seconds = time.perf_counter() - self._started
@@ -143,14 +139,10 @@ class PlanStrategy(Strategy):
             listener(report)
         return state_to_record(self._state), None
 
-    def _finish(self, release: Release, total: Table, answered: int) -> NoisySum:
-        deviation = release.noise_multiplier * release.bound
-        if self.plan.dp == "central":
-            total = finish_central(total, release, self.noise)
-        elif self.plan.dp == "local":
-            deviation *= answered**0.5
-        customers = self.plan.customers * answered / self.plan.shops
-        return NoisySum(total, deviation, customers * release.sampling_rate)
+    def _sum(self, release: Release) -> RoundSum:
+        if self.plan.dp == "distributed":
+            return ResidueSum(self.plan, release)
+        return TableSum(self.plan, release, self.noise)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

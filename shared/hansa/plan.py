@@ -244,7 +244,7 @@ def _one_door(plan: Plan) -> Plan:
     n, t, k = plan.shops, plan.threshold, plan.colluders
     if not FEWEST_SHOPS <= n <= MOST_SHOPS:
         raise UsageError(
-            f"--dp distributed: takes {FEWEST_SHOPS} to {MOST_SHOPS} shops, not {n}; use --dp local for others"
+            f"--dp distributed: takes {FEWEST_SHOPS} to {MOST_SHOPS} shops, not {n}; use --dp local"
         )
     if not (1 <= k < t <= n and 2 * t > n + k):
         fitting = default_threshold(n, max(1, min(k, n - 2)))

@@ -22,6 +22,7 @@ from hansa.models.base import State
 
 VERSION = 1
 _FORMAT = "numpy.ndarray"  # Flower's name for NumPy's own format
+_PACKED = "hansa.residues"
 PLAN_MESSAGE = "query.plan"
 RELEASE_MESSAGE = "train.release"
 
@@ -45,11 +46,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a shop replies: yes, with the release if one was asked for, or a reason for its refusal."""
+    """What a shop replies: yes, with the release if one was asked for, or a reason for its refusal.
+
+    Attributes:
+        accepted: Yes or no.
+        reason: Of a no.
+        release: The shop's own sum.
+        residues: Or its part of a sum over shops, packed (``hansa.dp.integers``).
+    """
 
     accepted: bool
     reason: str = ""
     release: Table | None = None
+    residues: bytes | None = None
 
 
 _received: Memo[State] = Memo()
@@ -131,6 +140,9 @@ def answer_to_content(answer: Answer) -> RecordDict:
     content = RecordDict({"answer": ConfigRecord({"accepted": answer.accepted, "reason": answer.reason})})
     if answer.release is not None:
         content["release"] = ArrayRecord({"release": _pack(answer.release)})
+    if answer.residues is not None:
+        packed = Array("uint8", (len(answer.residues),), _PACKED, answer.residues)
+        content["release"] = ArrayRecord({"residues": packed})
     return content
 
 
@@ -142,10 +154,13 @@ def message_to_answer(message: Message) -> Answer:
     if config is None or not isinstance(config.get("accepted"), bool):
         return Answer(False, "malformed answer")
     arrays = message.content.array_records.get("release")
+    residues = None
     try:
         release = _unpack_table(arrays["release"]) if arrays and "release" in arrays else None
+        if arrays and "residues" in arrays and arrays["residues"].stype == _PACKED:
+            residues = arrays["residues"].data
     except Exception:  # whatever bytes a shop sends, they cost its contribution only
         return Answer(False, "malformed release")
     if release is not None and release.dtype != np.float32:
         return Answer(False, "malformed release")
-    return Answer(bool(config["accepted"]), str(config.get("reason", "")), release)
+    return Answer(bool(config["accepted"]), str(config.get("reason", "")), release, residues)

@@ -16,6 +16,7 @@ from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
 from hansa.models.content import Content
 from hansa.plan import (
+    DP_MODELS,
     Plan,
     Setting,
     declared,
@@ -261,6 +262,9 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
         delta=settings.delta or default_delta(customers),
         shops=len(federation.shops),
         customers=customers,
+        threshold=settings.secagg.threshold,
+        colluders=settings.secagg.colluders,
+        masked=settings.secagg.mode == "full",
     )
     if settings.rounds not in (None, len(plan.releases)):
         raise UsageError(
@@ -280,7 +284,8 @@ def simulated_shops(
             histories=shop.train,
             ledger=open_ledger(settings, shop.name, plan.delta),
             customers=declared(len(shop.train)),
-            allowed=("local", "central", "none"),
+            allowed=DP_MODELS,
+            unmasked=True,
             noise=Source(seed, ("noise", position)),
             coins=Source(seed, ("coins", position)),
             performance=PerformanceSettings(settings.execution.chunk, settings.execution.clipping),
@@ -318,7 +323,7 @@ def _privacy(
             f"declare at least that"
         )
     event = plan.event()
-    shared = with_overlap(event, overlap, summed=plan.dp == "central")
+    shared = with_overlap(event, overlap, summed=plan.dp != "local")
     return {
         "unit": "user",
         "epsilon": settings.epsilon,

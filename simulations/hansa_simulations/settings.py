@@ -89,6 +89,22 @@ class EngineSection(_Section):
     cpus: int = Field(default=1, gt=0)
 
 
+class SecaggSection(_Section):
+    """``secagg.*``: how sums under ``distributed`` noise are made.
+
+    Attributes:
+        mode: ``full``: with masks. ``sum``: the same whole numbers without them, which gives the same sum.
+        threshold: Fewest shops t in a sum; None: 0.8 n.
+        colluders: Most shops k whose noise others may know; None: n / 10.
+        drop: Chance that a shop drops out of a round, at a random stage of it.
+    """
+
+    mode: Literal["sum", "full"] = "sum"
+    threshold: int | None = Field(default=None, gt=0)
+    colluders: int | None = Field(default=None, gt=0)
+    drop: float = Field(default=0.0, ge=0, lt=1)
+
+
 class EvaluationSection(_Section):
     """``evaluation.*``: on whom and on what a run is judged.
 
@@ -109,7 +125,7 @@ class SimulationSettings(_Section):
     folder: Path | None = None
     shops: int | None = Field(default=None, gt=0)
     method: str = "cooccurrence"
-    dp: Literal["central", "local", "none"] = "central"
+    dp: Literal["distributed", "local", "central", "none"] = "central"
     epsilon: float | None = Field(default=4.0, gt=0, allow_inf_nan=False)
     delta: float | None = Field(default=None, gt=0, lt=1)
     rounds: int | None = Field(default=None, gt=0)
@@ -123,6 +139,7 @@ class SimulationSettings(_Section):
     budget: BudgetSection = BudgetSection()
     ledger: LedgerSection = LedgerSection()
     privacy: PrivacySection = PrivacySection()
+    secagg: SecaggSection = SecaggSection()
     execution: EngineSection = EngineSection()
     evaluation: EvaluationSection = EvaluationSection()
     hyperparameters: dict[str, Setting] = {}
@@ -135,6 +152,7 @@ SECTIONS = {
     "budget": "budget",
     "ledger": "ledger",
     "privacy": "privacy",
+    "secagg": "secagg",
     "engine": "execution",
     "evaluation": "evaluation",
     "method": "hyperparameters",

@@ -26,6 +26,9 @@ DpModel = Literal["local", "distributed", "central", "none"]
 Contribution = Callable[[Histories], Contributions]
 """The contributions of a chunk of customers; each may depend on that customer's row and public state only."""
 
+Mask = Callable[[Residues], None]
+"""Adds a shop's masks to its part of a sum, modulo 2^bits, in place."""
+
 Table = npt.NDArray[np.float32]
 
 
@@ -96,7 +99,7 @@ class Share:
 
     honest: int
     bits: int
-    mask: Callable[[Residues], None]
+    mask: Mask
 
 
 @dataclass

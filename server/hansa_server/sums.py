@@ -1,0 +1,121 @@
+"""The sum of a round over shops, however they send their parts, and its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.dp.integers import centred, unpack
+from hansa.dp.private_sum import Release, finish_central
+from hansa.models.base import NoisySum
+from hansa.plan import Plan, noise_growth
+from hansa.records import Answer
+from hansa.rng import Generator
+
+
+class RoundSum(Protocol):
+    """Adds up what shops answer, one by one."""
+
+    def add(self, answer: Answer) -> str | None:
+        """Take a shop's part; what is wrong with it where it cannot be."""
+        ...
+
+    def finish(self, answered: int) -> NoisySum:
+        """The sum of the ``answered`` shops, with all of its noise."""
+        ...
+
+
+@dataclass
+class TableSum:
+    """Real sums: of ``local``, ``central`` and ``none``.
+
+    Attributes:
+        plan: The run's plan.
+        release: What is released in this round.
+        noise: Generator of the noise of ``central``.
+    """
+
+    plan: Plan
+    release: Release
+    noise: Generator
+    # Float64, so that the order in which replies arrive does not matter beyond the last bit of float32.
+    _total: npt.NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._total = np.zeros((self.release.rows, self.release.width), dtype=np.float64)
+
+    def add(self, answer: Answer) -> str | None:
+        """See ``RoundSum``."""
+        if answer.release is None:
+            return "nothing released"
+        if answer.release.shape != self._total.shape or not np.isfinite(answer.release).all():
+            return "malformed release"
+        self._total += answer.release
+        return None
+
+    def finish(self, answered: int) -> NoisySum:
+        """See ``RoundSum``."""
+        total, release = self._total.astype(np.float32), self.release
+        if self.plan.dp == "central":
+            total = finish_central(total, release, self.noise)
+        deviation = release.noise_multiplier * release.bound * noise_growth(self.plan.dp, answered)
+        return NoisySum(total, deviation, _customers(self.plan, release, answered))
+
+
+@dataclass
+class ResidueSum:
+    """Sums of whole numbers that were not masked: of ``distributed`` in simulations.
+
+    Attributes:
+        plan: The run's plan.
+        release: What is released in this round.
+    """
+
+    plan: Plan
+    release: Release
+    _total: npt.NDArray[np.uint64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._total = np.zeros(self.release.rows * self.release.width, dtype=np.uint64)
+
+    def add(self, answer: Answer) -> str | None:
+        """See ``RoundSum``."""
+        if answer.residues is None:
+            return "nothing released"
+        try:
+            self._total += unpack(answer.residues, self.plan.bits(self.release), len(self._total))
+        except ValueError:
+            return "malformed release"
+        return None
+
+    def finish(self, answered: int) -> NoisySum:
+        """See ``RoundSum``.
+
+        Raises:
+            RefusalError: Fewer shops than the threshold are in the sum.
+        """
+        return shared_sum(
+            self.plan, self.release, centred(self._total, self.plan.bits(self.release)), answered
+        )
+
+
+def shared_sum(plan: Plan, release: Release, total: npt.NDArray[np.int64], answered: int) -> NoisySum:
+    """A sum of whole numbers with the noise shares of ``answered`` shops, in the units of contributions.
+
+    Args:
+        plan: The run's plan.
+        release: What is released.
+        total: int64 [rows * width].
+        answered: Shops in the sum.
+    """
+    mechanism = release.shared_mechanism
+    table = (total * mechanism.quantum).astype(np.float32).reshape(release.rows, release.width)
+    growth = noise_growth(plan.dp, answered, plan.threshold, plan.colluders)
+    return NoisySum(table, mechanism.deviation * growth, _customers(plan, release, answered))
+
+
+def _customers(plan: Plan, release: Release, answered: int) -> float:
+    return plan.customers * answered / plan.shops * release.sampling_rate
