@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hansa.dp.integers import centred, unpack
 from hansa.dp.private_sum import Release, finish_central
+from hansa.errors import RefusalError
 from hansa.models.base import NoisySum
 from hansa.plan import Plan, noise_growth
 from hansa.records import Answer
@@ -97,9 +98,12 @@ class ResidueSum:
         Raises:
             RefusalError: Fewer shops than the threshold are in the sum.
         """
-        return shared_sum(
-            self.plan, self.release, centred(self._total, self.plan.bits(self.release)), answered
-        )
+        if answered < self.plan.threshold:
+            raise RefusalError(
+                f"the sum has {answered} shops and needs {self.plan.threshold}; nothing of it may be used"
+            )
+        total = centred(self._total, self.plan.bits(self.release))
+        return shared_sum(self.plan, self.release, total, answered)
 
 
 def shared_sum(plan: Plan, release: Release, total: npt.NDArray[np.int64], answered: int) -> NoisySum:

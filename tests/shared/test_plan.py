@@ -131,7 +131,7 @@ def test_every_local_step_is_an_event():
         ({"delta": 0.0}, "--delta 0: use a value between 0 and 1"),
         ({"delta": 1.0}, "--delta 1: use"),
         ({"delta": -0.5}, "--delta -0.5"),
-        ({"dp": "laplace"}, "dp: unknown value 'laplace'; use one of: central, local, none"),
+        ({"dp": "laplace"}, "dp: unknown value 'laplace'; use one of: distributed, local, central, none"),
         ({"method": "svd"}, "method: unknown value 'svd'; use one of: popularity, dpsgd"),
         ({"settings": {"speed": 1}}, "method.speed of dpsgd: unknown value 'speed'; use one of: cand"),
         ({"settings": {"n_items": 1}}, "method.n_items of dpsgd"),
