@@ -81,11 +81,10 @@ def part_of_sum(shop: LocalShop, plan: Plan, round_: int, state: State, mask: Ma
     Raises:
         RefusalError: The ledger does not have this release as the next of the plan.
     """
-    release, share = plan.releases[round_ - 1], Share(plan.honest, plan.bits(plan.releases[round_ - 1]), mask)
+    release, door = plan.releases[round_ - 1], _door(shop, plan, round_)
+    share = Share(plan.honest, plan.bits(release), mask)
     contribution = plan.learner.contributor(round_, release, state)
-    return pack(
-        _door(shop, plan, round_).masked_sum(release, contribution, shop.histories, share), share.bits
-    )
+    return pack(door.masked_sum(release, contribution, shop.histories, share), share.bits)
 
 
 def _unmasked(words: Residues) -> None:
