@@ -270,6 +270,16 @@ def default_threshold(shops: int, colluders: int) -> int:
     return max(-(-4 * shops // 5), (shops + colluders) // 2 + 1)
 
 
+def epsilon_of_sum(
+    epsilon: float | None, dp: DpModel, shops: int, threshold: int, colluders: int
+) -> float | None:
+    """Roughly the epsilon at which one complete noise would be as large as that of the whole sum.
+
+    Epsilon times noise hardly changes. See ``noise_growth`` for the arguments.
+    """
+    return None if epsilon is None else epsilon / noise_growth(dp, shops, threshold, colluders)
+
+
 def noise_growth(dp: DpModel, shops: int, threshold: int = 0, colluders: int = 0) -> float:
     """How many times the noise of one complete sum a sum over all shops has, as a standard deviation.
 
@@ -293,6 +303,11 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
     which without noise takes the whole catalogue, and ``dpals``. The ridge grows with the root of the
     customers, as sampling errors do. How the constants were chosen is in docs/results.md.
     ``hybrid``: that of ``cooccurrence`` and ``refinement_settings``.
+
+    Args:
+        method: Name of the method.
+        epsilon: Of a sum with one complete noise; where it has more, ``epsilon_of_sum``. None without privacy.
+        customers: Declared upper bound on the federation's customers.
     """
     if method == "cooccurrence":
         many = math.sqrt(customers / 7_000)

@@ -20,7 +20,10 @@ from hansa.plan import (
     Plan,
     Setting,
     declared,
+    default_colluders,
     default_delta,
+    default_threshold,
+    epsilon_of_sum,
     make_plan,
     recommended_settings,
     rounds_setting,
@@ -252,18 +255,19 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
     """The plan of a run, from public figures and the settings alone."""
     customers = settings.privacy.customers or declared(federation.customers)
     method, _ = _variant(settings, federation)
+    threshold, colluders = _threshold(settings, len(federation.shops))
     plan = make_plan(
         run=run_name(settings, f"{federation.name}-{settings.protocol}-{seed}"),
         method=method,
-        settings=_hyperparameters(method, settings, customers),
+        settings=_hyperparameters(method, settings, _epsilon_of_sum(settings, federation), customers),
         n_items=federation.items,
         dp=settings.dp,
         epsilon=settings.epsilon,
         delta=settings.delta or default_delta(customers),
         shops=len(federation.shops),
         customers=customers,
-        threshold=settings.secagg.threshold,
-        colluders=settings.secagg.colluders,
+        threshold=threshold,
+        colluders=colluders,
         masked=settings.secagg.mode == "full",
     )
     if settings.rounds not in (None, len(plan.releases)):
@@ -297,11 +301,24 @@ def simulated_shops(
 
 def _variant(settings: SimulationSettings, federation: Federation) -> tuple[str, str | None]:
     customers = settings.privacy.customers or declared(federation.customers)
-    return variant(settings.method, settings.hyperparameters, federation.items, settings.epsilon, customers)
+    epsilon = _epsilon_of_sum(settings, federation)
+    return variant(settings.method, settings.hyperparameters, federation.items, epsilon, customers)
 
 
-def _hyperparameters(method: str, settings: SimulationSettings, customers: int) -> dict[str, Setting]:
-    chosen = recommended_settings(method, settings.epsilon, customers)
+def _threshold(settings: SimulationSettings, shops: int) -> tuple[int, int]:
+    colluders = settings.secagg.colluders or default_colluders(shops)
+    return settings.secagg.threshold or default_threshold(shops, colluders), colluders
+
+
+def _epsilon_of_sum(settings: SimulationSettings, federation: Federation) -> float | None:
+    shops = len(federation.shops)
+    return epsilon_of_sum(settings.epsilon, settings.dp, shops, *_threshold(settings, shops))
+
+
+def _hyperparameters(
+    method: str, settings: SimulationSettings, epsilon: float | None, customers: int
+) -> dict[str, Setting]:
+    chosen = recommended_settings(method, epsilon, customers)
     if settings.protocol == "random20":
         # Gaps are to be filled, not the future foretold: the newest items say no more than others, and next
         # items are no target. What was had close together still goes together, so nearness stays.

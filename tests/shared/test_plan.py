@@ -226,7 +226,7 @@ def test_plans_with_hardly_any_noise_are_measured_at_once(scale, method):
 
 
 def test_dp_models_and_methods_are_the_promised_ones():
-    assert set(DP_MODELS) == {"central", "local", "none"}
+    assert set(DP_MODELS) == {"distributed", "central", "local", "none"}
     assert {"popularity", "dpsgd"} <= set(METHODS)
 
 
