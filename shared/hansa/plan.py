@@ -306,7 +306,7 @@ def recommended_settings(method: str, epsilon: float | None, customers: int) -> 
 
     Args:
         method: Name of the method.
-        epsilon: Of a sum with one complete noise; where it has more, ``epsilon_of_sum``. None without privacy.
+        epsilon: Of a sum with one complete noise, see ``epsilon_of_sum``; None without privacy.
         customers: Declared upper bound on the federation's customers.
     """
     if method == "cooccurrence":
