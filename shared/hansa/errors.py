@@ -35,6 +35,13 @@ class RefusalError(HansaError):
         self.reason = reason
 
 
+class AbortError(RefusalError):
+    """A round of secure aggregation cannot be finished: what is masked stays masked."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, reason="round aborted")
+
+
 class VerificationError(HansaError):
     """A check of somebody's statement failed."""
 

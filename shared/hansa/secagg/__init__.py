@@ -1,0 +1,1 @@
+"""Secure aggregation: a coordinator learns the sum over shops of their vectors, and no single one of them."""
