@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from hansa.errors import UsageError
 from hansa.records import Answer, Request, answer_to_content, content_to_request
+from hansa_client.masking import answer_stage
 from hansa_client.shop import LocalShop, find_shop
 from hansa_client.shop_files import load_shop, simulated_folder
 from hansa_client.training import consider, contribute
 
 app = ClientApp()
+
+_KEPT = "masking"
 
 
 def _respond(message: Message, context: Context, act: Callable[[LocalShop, Request], Answer]) -> Message:
@@ -30,6 +33,52 @@ def _respond(message: Message, context: Context, act: Callable[[LocalShop, Reque
 def plan(message: Message, context: Context) -> Message:
     """Whether this shop takes part in a run."""
     return _respond(message, context, consider)
+
+
+def _masked(message: Message, context: Context, stage: str) -> Message:
+    """What is kept of a round lies in the context and is gone with a restart, never the vector."""
+    kept = context.state.config_records.get(_KEPT)
+    if kept is not None:
+        del context.state[_KEPT]  # whatever happens, no stage finds it a second time
+
+    def act(shop: LocalShop, request: Request) -> Answer:
+        before = None if kept is None else kept["round"]
+        answer, after = answer_stage(shop, stage, request, before if isinstance(before, bytes) else None)
+        if after is not None:
+            context.state[_KEPT] = ConfigRecord({"round": after})
+        return answer
+
+    return _respond(message, context, act)
+
+
+@app.query("advertise")
+def advertise(message: Message, context: Context) -> Message:
+    """This shop's keys for a masked round."""
+    return _masked(message, context, "advertise")
+
+
+@app.query("share")
+def share(message: Message, context: Context) -> Message:
+    """Its sealed shares of them."""
+    return _masked(message, context, "share")
+
+
+@app.train("upload")
+def upload(message: Message, context: Context) -> Message:
+    """Its masked part of the sum."""
+    return _masked(message, context, "upload")
+
+
+@app.query("agree")
+def agree(message: Message, context: Context) -> Message:
+    """Its signature of whose parts are in the sum."""
+    return _masked(message, context, "agree")
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """The shares with which the sum, and nothing else, can be unmasked."""
+    return _masked(message, context, "unmask")
 
 
 @app.train("release")

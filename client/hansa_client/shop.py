@@ -11,6 +11,8 @@ from hansa.errors import UsageError
 from hansa.plan import Plan
 from hansa.rng import Source
 from hansa.schema import Histories
+from hansa.secagg.markers import MarkerMemory, Markers
+from hansa.secagg.roster import Member
 
 
 @dataclass
@@ -28,6 +30,8 @@ class LocalShop:
         performance: Settings without influence on privacy.
         plans: The accepted plans by run.
         coordinator: The shop's own name for whoever asks, as its ledger records it.
+        member: The shop's own side of the roster with whose shops it masks sums; None: it masks none.
+        markers: Which stages of masked rounds it has done.
         unmasked: Whether parts of a shared sum may leave without masks; simulations only.
     """
 
@@ -41,6 +45,8 @@ class LocalShop:
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     plans: MutableMapping[str, Plan] = field(default_factory=dict)
     coordinator: str = "coordinator"
+    member: Member | None = None
+    markers: Markers = field(default_factory=MarkerMemory)
     unmasked: bool = False
 
 

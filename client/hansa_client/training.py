@@ -6,13 +6,15 @@ import logging
 
 import torch
 
-from hansa.dp.integers import Residues, pack
+from hansa.dp.integers import Residues
 from hansa.dp.private_sum import Contribution, Door, Mask, Share, Table
 from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
 from hansa.plan import Plan, parse_plan
 from hansa.records import Answer, Request
+from hansa.secagg.masks import pack
+from hansa_client.membership import check_membership
 from hansa_client.shop import LocalShop
 
 log = logging.getLogger(__name__)
@@ -33,11 +35,13 @@ def consider(shop: LocalShop, request: Request) -> Answer:
         if not plan.masked and not shop.unmasked:
             reason = "the shop's part of a sum does not leave without masks"
             raise RefusalError(reason, reason=reason)
+        if plan.dp == "distributed" and plan.masked:
+            check_membership(shop, plan)
         if plan.dp != "none":
             about = {"asked_by": shop.coordinator, "plan": plan.digest}
             shop.ledger.reserve(plan.run, plan.steps, about)
     except RefusalError as refusal:
-        return _refused(shop, refusal)
+        return refused(shop, refusal)
     except UsageError as error:
         return Answer(False, str(error))
     shop.plans[plan.run] = plan
@@ -59,11 +63,11 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
             return Answer(True, residues=part_of_sum(shop, plan, request.round, request.state, _unmasked))
         return Answer(True, release=_release(shop, plan, request.round, request.state))
     except RefusalError as refusal:
-        return _refused(shop, refusal)
+        return refused(shop, refusal)
 
 
-def _refused(shop: LocalShop, refusal: RefusalError) -> Answer:
-    """The numbers stay in the shop's own log."""
+def refused(shop: LocalShop, refusal: RefusalError) -> Answer:
+    """The answer of a refusal; the numbers stay in the shop's own log."""
     log.info("shop %s: %s", shop.name, refusal)
     return Answer(False, refusal.reason)
 

@@ -8,10 +8,14 @@ from flwr.serverapp import Grid, ServerApp
 from hansa.plan import parse_plan
 from hansa.records import state_to_record
 from hansa.rng import seeded_generator, system_generator
+from hansa.secagg.roster import Roster
 from hansa_server.reports import REPORTS, reporting
 from hansa_server.strategy import Listener, PlanStrategy
 
 app = ServerApp()
+
+ROSTER = "hansa-roster"
+"""Key of the run configuration: the roster of a league whose sums are masked, as JSON."""
 
 _listeners: list[Listener] = []
 
@@ -35,7 +39,8 @@ def main(grid: Grid, context: Context) -> None:
         seed = config.get("simulation-seed")
         noise = system_generator() if seed is None else seeded_generator(int(seed), "central noise")
         start = system_generator() if seed is None else seeded_generator(int(seed), "initial state")
-        strategy = PlanStrategy(plan, noise, [*_listeners, *reporters])
+        roster = Roster.from_json(str(config[ROSTER])) if ROSTER in config else None
+        strategy = PlanStrategy(plan, noise, [*_listeners, *reporters], roster=roster)
         strategy.enrol(grid, timeout)
         arrays = state_to_record(plan.learner.initial_state(start))
         result = strategy.start(grid, arrays, num_rounds=len(plan.releases), timeout=timeout)

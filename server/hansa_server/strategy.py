@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from hansa.dp.private_sum import Release
-from hansa.errors import RefusalError
+from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
 from hansa.models.optimizers import Memory
 from hansa.plan import Plan
 from hansa.records import (
     PLAN_MESSAGE,
     RELEASE_MESSAGE,
+    STAGE_MESSAGES,
+    Answer,
     Request,
     message_to_answer,
     record_to_state,
@@ -25,6 +27,8 @@ from hansa.records import (
     state_to_record,
 )
 from hansa.rng import Generator
+from hansa.secagg.roster import Roster
+from hansa_server.masked import Ask, MaskedSum
 from hansa_server.sums import ResidueSum, RoundSum, TableSum
 
 
@@ -67,13 +71,16 @@ class PlanStrategy(Strategy):
         plan: What to run.
         noise: Generator of the noise of ``central``.
         listeners: Called after every round.
+        roster: The shops of a league whose sums are masked; None where they are not.
     """
 
     plan: Plan
     noise: Generator
     listeners: list[Listener] = field(default_factory=list)
+    roster: Roster | None = None
     nodes: list[int] = field(default_factory=list)
     memory: Memory = field(default_factory=dict)
+    timeout: float = 3600.0
     _state: State = field(default_factory=dict)
     _started: float = 0.0
 
@@ -97,6 +104,7 @@ class PlanStrategy(Strategy):
             reasons = sorted(set(refusals)) or ["no shop answered"]
             raise RefusalError(f"all {len(messages)} shops refused the plan; for example: {reasons[0]}")
         self.nodes.sort()
+        self.timeout = timeout
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -104,8 +112,18 @@ class PlanStrategy(Strategy):
         """Ask every shop of the run for its release of this round."""
         self._started = time.perf_counter()
         self._state = record_to_state(arrays)
-        content = request_to_content(Request(self.plan.run, server_round, "", {}), arrays)
+        release = self.plan.releases[server_round - 1]
         group = str(server_round)
+        if self.plan.dp == "distributed" and self.plan.masked:
+            masked = MaskedSum(self.plan, server_round, self._pinned_roster(), self._asking(grid, group))
+            self._sum: RoundSum = masked
+            return [
+                Message(request_to_content(request, arrays), node, STAGE_MESSAGES["upload"], group_id=group)
+                for node, request in masked.begin(self.nodes, self._state).items()
+            ]
+        unmasked = self.plan.dp == "distributed"
+        self._sum = ResidueSum(self.plan, release) if unmasked else TableSum(self.plan, release, self.noise)
+        content = request_to_content(Request(self.plan.run, server_round, "", {}), arrays)
         return [Message(content, node, RELEASE_MESSAGE, group_id=group) for node in self.nodes]
 
     def aggregate_train(
@@ -117,7 +135,7 @@ class PlanStrategy(Strategy):
             RefusalError: No shop released anything.
         """
         release = self.plan.releases[server_round - 1]
-        total, answered, missing = self._sum(release), 0, []
+        total, answered, missing = self._sum, 0, []
         for reply in replies:
             answer = message_to_answer(reply)
             problem = total.add(answer) if answer.accepted else answer.reason or "nothing released"
@@ -139,10 +157,25 @@ class PlanStrategy(Strategy):
             listener(report)
         return state_to_record(self._state), None
 
-    def _sum(self, release: Release) -> RoundSum:
-        if self.plan.dp == "distributed":
-            return ResidueSum(self.plan, release)
-        return TableSum(self.plan, release, self.noise)
+    def _pinned_roster(self) -> Roster:
+        if self.roster is None or self.roster.digest != self.plan.roster:
+            raise UsageError(f"plan {self.plan.run}: give the roster that the plan names")
+        return self.roster
+
+    def _asking(self, grid: Grid, group: str) -> Ask:
+        def ask(stage: str, requests: Mapping[int, Request]) -> Iterator[tuple[int, Answer]]:
+            contents: dict[int, RecordDict] = {}  # one for all nodes that are asked the same
+            for request in requests.values():
+                if id(request) not in contents:
+                    contents[id(request)] = request_to_content(request)
+            messages = [
+                Message(contents[id(request)], node, STAGE_MESSAGES[stage], group_id=group)
+                for node, request in requests.items()
+            ]
+            for reply in grid.send_and_receive(messages, timeout=self.timeout):
+                yield reply.metadata.src_node_id, message_to_answer(reply)
+
+        return ask
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

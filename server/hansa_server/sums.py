@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hansa.dp.integers import centred, unpack
 from hansa.dp.private_sum import Release, finish_central
-from hansa.errors import RefusalError
+from hansa.errors import RefusalError, UsageError
 from hansa.models.base import NoisySum
 from hansa.plan import Plan, noise_growth
 from hansa.records import Answer
 from hansa.rng import Generator
+from hansa.secagg.masks import Residues, add_packed, centre, residue_type
 
 
 class RoundSum(Protocol):
@@ -77,18 +77,19 @@ class ResidueSum:
 
     plan: Plan
     release: Release
-    _total: npt.NDArray[np.uint64] = field(init=False)
+    _total: Residues = field(init=False)
 
     def __post_init__(self) -> None:
-        self._total = np.zeros(self.release.rows * self.release.width, dtype=np.uint64)
+        entries, kind = self.release.rows * self.release.width, residue_type(self.plan.bits(self.release))
+        self._total = np.zeros(entries, dtype=kind)
 
     def add(self, answer: Answer) -> str | None:
         """See ``RoundSum``."""
         if answer.residues is None:
             return "nothing released"
         try:
-            self._total += unpack(answer.residues, self.plan.bits(self.release), len(self._total))
-        except ValueError:
+            add_packed(self._total, answer.residues, self.plan.bits(self.release))
+        except UsageError:
             return "malformed release"
         return None
 
@@ -102,7 +103,7 @@ class ResidueSum:
             raise RefusalError(
                 f"the sum has {answered} shops and needs {self.plan.threshold}; nothing of it may be used"
             )
-        total = centred(self._total, self.plan.bits(self.release))
+        total = centre(self._total, self.plan.bits(self.release))
         return shared_sum(self.plan, self.release, total, answered)
 
 

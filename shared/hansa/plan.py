@@ -9,18 +9,20 @@ from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hansa.dp.accounting import DpEvent, calibrate, compose
 from hansa.dp.private_sum import DpModel, Release
 from hansa.errors import UsageError, one_of
-from hansa.models.base import Method
+from hansa.models.base import Method, State
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.dpals import Dpals
 from hansa.models.factorization import Factorization
 from hansa.models.hybrid import Hybrid
 from hansa.models.popularity import Popularity
 from hansa.models.subspace import Subspace
+from hansa.secagg.parameters import RoundParameters, check_thresholds, default_threshold
 
 METHODS: dict[str, type[Method]] = {
     "popularity": Popularity,
@@ -33,8 +35,6 @@ METHODS: dict[str, type[Method]] = {
 LARGEST_MATRIX = 10_000
 """Most items of a matrix [items, items]: at this many half of it takes 400 MB while it is summed."""
 DP_MODELS: tuple[DpModel, ...] = ("distributed", "local", "central", "none")
-FEWEST_SHOPS, MOST_SHOPS = 3, 500
-"""Of a league whose sums are masked."""
 Setting = float | int | str
 
 
@@ -54,6 +54,7 @@ class Plan(BaseModel):
         threshold: Of ``distributed``: fewest shops t in a sum; it fails with fewer.
         colluders: Of ``distributed``: most shops k whose shares of the noise may be known to others.
         masked: Of ``distributed``: whether the shops' parts are masked; if not, for simulations only.
+        roster: Of a masked league: SHA-256 of its roster, in hexadecimal; else empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +72,7 @@ class Plan(BaseModel):
     threshold: int = Field(default=0, ge=0)
     colluders: int = Field(default=0, ge=0)
     masked: bool = True
+    roster: str = Field(default="", pattern="^([0-9a-f]{64})?$")
 
     @property
     def honest(self) -> int:
@@ -80,6 +82,28 @@ class Plan(BaseModel):
     def bits(self, release: Release) -> int:
         """Of ``distributed``: width of the modulus of a release, at which its sum does not wrap around."""
         return release.shared_mechanism.bits(self.customers, self.shops / self.honest)
+
+    def parameters(self, round_: int, state: State, attempt: int = 1) -> RoundParameters:
+        """Of a masked league: what is public of a round, and signed by everybody."""
+        release = self.releases[round_ - 1]
+        mechanism = release.shared_mechanism
+        return RoundParameters(
+            run=self.run,
+            round=round_,
+            attempt=attempt,
+            plan=self.digest,
+            roster=self.roster,
+            release=release.name,
+            entries=mechanism.entries,
+            bits=self.bits(release),
+            scale=mechanism.scale,
+            sensitivity=mechanism.squared,
+            sigma=float(release.noise_multiplier),
+            threshold=self.threshold,
+            honest=self.honest,
+            colluders=self.colluders,
+            state=_digest(state),
+        )
 
     @cached_property
     def learner(self) -> Method:
@@ -112,6 +136,15 @@ class Plan(BaseModel):
     def event(self, rounds: int | None = None) -> DpEvent:
         """What the first ``rounds`` rounds (all by default) cost a customer of one shop."""
         return compose([release.event for release in self.releases[:rounds] for _ in range(release.steps)])
+
+
+def _digest(state: State) -> str:
+    """SHA-256 of public state, in hexadecimal."""
+    summed = sha256()
+    for name, table in sorted(state.items()):
+        summed.update(f"{name} {table.shape}\n".encode())
+        summed.update(np.ascontiguousarray(table).data)
+    return summed.hexdigest()
 
 
 def build_method(name: str, n_items: int, settings: dict[str, Setting]) -> Method:
@@ -156,6 +189,7 @@ def make_plan(
     threshold: int | None = None,
     colluders: int | None = None,
     masked: bool = True,
+    roster: str = "",
 ) -> Plan:
     """Calibrate the noise so that the whole run costs at most ``epsilon`` at ``delta``.
 
@@ -170,8 +204,9 @@ def make_plan(
         shops: Number of shops invited.
         customers: Declared upper bound on the federation's customers.
         threshold: Of ``distributed``, see ``Plan``; None: ``default_threshold``.
-        colluders: Likewise; None: ``default_colluders``.
+        colluders: Likewise.
         masked: Likewise.
+        roster: Likewise.
 
     Raises:
         UsageError: A value is out of range.
@@ -183,10 +218,10 @@ def make_plan(
     if dp != "none" and (epsilon is None or not (0 < epsilon < math.inf)):
         raise UsageError(f"--epsilon {epsilon}: use a value above 0, e.g. 4, or --dp none for no privacy")
     if dp == "distributed":
-        colluders = default_colluders(shops) if colluders is None else colluders
-        threshold = default_threshold(shops, colluders) if threshold is None else threshold
+        fitting, colluders = default_threshold(shops, colluders)
+        threshold = fitting if threshold is None else threshold
     else:
-        threshold, colluders, masked = 0, 0, True
+        threshold, colluders, masked, roster = 0, 0, True, ""
     plan = _one_door(
         Plan(
             run=run,
@@ -201,6 +236,7 @@ def make_plan(
             threshold=threshold,
             colluders=colluders,
             masked=masked,
+            roster=roster,
         )
     )
     if dp == "none" or epsilon is None:
@@ -241,33 +277,15 @@ def _one_door(plan: Plan) -> Plan:
         return plan
     if any(release.sampling_rate < 1 for release in releases):
         raise UsageError("method.sampling_rate: distributed noise has no amplification by sampling; use 1")
-    n, t, k = plan.shops, plan.threshold, plan.colluders
-    if not FEWEST_SHOPS <= n <= MOST_SHOPS:
-        raise UsageError(
-            f"--dp distributed: takes {FEWEST_SHOPS} to {MOST_SHOPS} shops, not {n}; use --dp local"
-        )
-    if not (1 <= k < t <= n and 2 * t > n + k):
-        fitting = default_threshold(n, max(1, min(k, n - 2)))
-        raise UsageError(
-            f"secagg.threshold {t}, secagg.colluders {k}: with {n} shops take at least 1 colluder k, and a "
-            f"threshold t of at most {n} with 2 t > {n} + k, e.g. {fitting}"
-        )
+    check_thresholds(plan.shops, plan.threshold, plan.colluders)
+    if plan.masked != bool(plan.roster):
+        raise UsageError("plan: roster: a masked league has one, any other has none")
     try:
         for release in plan.releases:
             plan.bits(release)
     except ValueError as error:
         raise UsageError(f"plan: {release.name}: {error}") from error
     return plan
-
-
-def default_colluders(shops: int) -> int:
-    """k = n / 10, rounded down; at least one, since a curious shop knows its own share of the noise."""
-    return max(1, shops // 10)
-
-
-def default_threshold(shops: int, colluders: int) -> int:
-    """t = 0.8 n, rounded up; more where two sets of t would not share an honest shop."""
-    return max(-(-4 * shops // 5), (shops + colluders) // 2 + 1)
 
 
 def epsilon_of_sum(

@@ -1,16 +1,19 @@
 """Arrays and settings to and from Flower's records, version 1 of Hansa's messages.
 
 A coordinator asks two things: ``query.plan`` (will you take part in this run?) and ``train.release``
-(your private sum of this round). Replies carry an ``answer`` and, where it accepts, the released array;
-nothing else: no counts, no metrics, no timings.
+(your private sum of this round), or in its place the five stages of a masked one. Replies carry an
+``answer`` and, where it accepts, the released array or the stage's message; nothing else: no counts, no
+metrics, no timings.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -25,6 +28,14 @@ _FORMAT = "numpy.ndarray"  # Flower's name for NumPy's own format
 _PACKED = "hansa.residues"
 PLAN_MESSAGE = "query.plan"
 RELEASE_MESSAGE = "train.release"
+STAGE_MESSAGES = {
+    "advertise": "query.advertise",
+    "share": "query.share",
+    "upload": "train.upload",
+    "agree": "query.agree",
+    "unmask": "query.unmask",
+}
+"""Of a masked round: the stages in their order."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,14 @@ class Request:
         round: The absolute round, from 1; 0 when asking whether to take part.
         body: The plan as JSON when asking whether to take part, else empty.
         state: The public state for a release, else empty.
+        fields: Of a stage of a masked round, its message (``hansa.secagg.messages``).
     """
 
     run: str
     round: int
     body: str
     state: State
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,13 +65,15 @@ class Answer:
         accepted: Yes or no.
         reason: Of a no.
         release: The shop's own sum.
-        residues: Or its part of a sum over shops, packed (``hansa.dp.integers``).
+        residues: Or its part of a sum over shops, packed (``hansa.secagg.masks``).
+        fields: Of a stage of a masked round, its message (``hansa.secagg.messages``).
     """
 
     accepted: bool
     reason: str = ""
     release: Table | None = None
     residues: bytes | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 _received: Memo[State] = Memo()
@@ -93,7 +108,10 @@ def request_to_content(request: Request, packed: ArrayRecord | None = None) -> R
     config = ConfigRecord(
         {"version": VERSION, "run": request.run, "round": request.round, "body": request.body}
     )
-    return RecordDict({"config": config, "state": packed or state_to_record(request.state)})
+    content = RecordDict({"config": config, "state": packed or state_to_record(request.state)})
+    if request.fields:
+        content["protocol"] = ConfigRecord(dict(request.fields))
+    return content
 
 
 def content_to_request(content: RecordDict) -> Request:
@@ -109,7 +127,7 @@ def content_to_request(content: RecordDict) -> Request:
     run, round_, body = config.get("run"), config.get("round"), config.get("body")
     if not isinstance(run, str) or not isinstance(round_, int) or not isinstance(body, str):
         raise UsageError("request: run, round or body is missing")
-    return Request(run, round_, body, record_to_state(state))
+    return Request(run, round_, body, record_to_state(state), _fields(content))
 
 
 def _pack(table: Table) -> Array:
@@ -140,6 +158,8 @@ def answer_to_content(answer: Answer) -> RecordDict:
     content = RecordDict({"answer": ConfigRecord({"accepted": answer.accepted, "reason": answer.reason})})
     if answer.release is not None:
         content["release"] = ArrayRecord({"release": _pack(answer.release)})
+    if answer.fields:
+        content["protocol"] = ConfigRecord(dict(answer.fields))
     if answer.residues is not None:
         packed = Array("uint8", (len(answer.residues),), _PACKED, answer.residues)
         content["release"] = ArrayRecord({"residues": packed})
@@ -163,4 +183,10 @@ def message_to_answer(message: Message) -> Answer:
         return Answer(False, "malformed release")
     if release is not None and release.dtype != np.float32:
         return Answer(False, "malformed release")
-    return Answer(bool(config["accepted"]), str(config.get("reason", "")), release, residues)
+    return Answer(
+        bool(config["accepted"]), str(config.get("reason", "")), release, residues, _fields(message.content)
+    )
+
+
+def _fields(content: RecordDict) -> dict[str, Any]:
+    return dict(content.config_records.get("protocol", {}))

@@ -19,7 +19,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from hansa.models.base import State
 from hansa.plan import Plan
-from hansa.records import record_to_state
+from hansa.records import RELEASE_MESSAGE, STAGE_MESSAGES, record_to_state
+from hansa.rng import seeded_generator
+from hansa.secagg.roster import Roster
 from hansa_client import app as client
 from hansa_client.shop import LocalShop, provide_shops
 from hansa_server import app as server
@@ -30,6 +32,32 @@ log = logging.getLogger(__name__)
 
 RUN_ID = 1
 PARTITION = "partition-id"
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Shops that drop out of a round at a random stage, and are back for the next one.
+
+    Attributes:
+        share: Chance of each shop in each round.
+        seed: Decides who, and when.
+    """
+
+    share: float
+    seed: int
+
+    def dropped(self, message: Message) -> bool:
+        """Whether the node that a message goes to has dropped out of the message's round before it."""
+        stage = _STAGES.get(message.metadata.message_type)
+        if not self.share or stage is None:
+            return False
+        about = ("dropouts", message.metadata.group_id, message.metadata.dst_node_id)
+        chance, place = seeded_generator(self.seed, *about).random(2)
+        return bool(chance < self.share and stage >= int(place * len(STAGE_MESSAGES)))
+
+
+_STAGES = {kind: place for place, kind in enumerate(STAGE_MESSAGES.values())}
+_STAGES[RELEASE_MESSAGE] = _STAGES[STAGE_MESSAGES["upload"]]
 
 
 @dataclass
@@ -45,6 +73,7 @@ class InProcessGrid(Grid):
     contexts: dict[int, Context]
     _run: Run = field(default_factory=lambda: Run.create_empty(RUN_ID))
     _busy: dict[int, Future[Message]] = field(default_factory=dict)
+    dropouts: Dropouts | None = None
     workers: int = field(default_factory=cores)
 
     def __post_init__(self) -> None:
@@ -102,6 +131,8 @@ class InProcessGrid(Grid):
         node = message.metadata.dst_node_id
         if node in self._busy and not self._busy[node].done():
             return None
+        if self.dropouts is not None and self.dropouts.dropped(message):
+            return None
         self._busy[node] = self._pool.submit(self.app, message, self.contexts[node])
         return self._busy[node]
 
@@ -135,6 +166,8 @@ def run_in_process(
     round_timeout: float = 3600.0,
     listeners: Sequence[Listener] = (),
     workers: int | None = None,
+    roster: Roster | None = None,
+    dropouts: Dropouts | None = None,
 ) -> State:
     """Run a plan over simulated shops through the same two apps that a deployment runs.
 
@@ -145,6 +178,8 @@ def run_in_process(
         round_timeout: Seconds that each shop has for its answer.
         listeners: Called after every round.
         workers: Threads that serve the shops; None: one a core.
+        roster: Of a masked league.
+        dropouts: Who drops out, and when.
 
     Returns:
         The final public state.
@@ -162,13 +197,17 @@ def run_in_process(
         "simulation-seed": seed,
         "round-timeout": round_timeout,
     }
+    if roster is not None:
+        config[server.ROSTER] = roster.to_json()
     context = Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), config)
     logging.getLogger("flwr").setLevel(logging.WARNING)
     provide_shops(lambda node_config: shops[int(str(node_config[PARTITION]))])
     server.listen(*listeners)
     try:
         with single_threaded():
-            server.app(InProcessGrid(client.app, contexts, workers=workers or cores()), context)
+            server.app(
+                InProcessGrid(client.app, contexts, dropouts=dropouts, workers=workers or cores()), context
+            )
     finally:
         server.listen()
         provide_shops(None)

@@ -20,9 +20,7 @@ from hansa.plan import (
     Plan,
     Setting,
     declared,
-    default_colluders,
     default_delta,
-    default_threshold,
     epsilon_of_sum,
     make_plan,
     recommended_settings,
@@ -31,12 +29,15 @@ from hansa.plan import (
     variant,
 )
 from hansa.rng import Source, seeded_generator
+from hansa.secagg.parameters import default_threshold
+from hansa.secagg.roster import Member
 from hansa_client.shop import LocalShop
 from hansa_server.strategy import RoundReport
-from hansa_simulations.engine import run_in_process
+from hansa_simulations.engine import Dropouts, run_in_process
 from hansa_simulations.evaluation import Evaluation, Measured, summarise
 from hansa_simulations.federation import DataSettings, Federation, load_federation, without_test_items
 from hansa_simulations.ledgers import explained, ledger_sums, open_ledger, run_name
+from hansa_simulations.members import masked, simulated_members, simulated_roster
 from hansa_simulations.memory import peak_memory
 from hansa_simulations.ray_engine import run_on_ray
 from hansa_simulations.references import fit_references
@@ -197,6 +198,7 @@ def simulate_on(
             seed=seed,
             round_timeout=settings.execution.round_timeout,
             listeners=[recorder],
+            **_league(settings, plan, seed),
         )
     except KeyboardInterrupt:
         interrupted = True
@@ -245,6 +247,13 @@ def simulate_on(
     return result, recorder.state
 
 
+def _league(settings: SimulationSettings, plan: Plan, seed: int) -> dict[str, Any]:
+    league: dict[str, Any] = {"roster": simulated_roster(plan.shops, seed) if plan.roster else None}
+    if settings.engine != "ray":
+        league["dropouts"] = Dropouts(settings.secagg.drop, seed)
+    return league
+
+
 def _engine(settings: SimulationSettings) -> Callable[..., State]:
     if settings.engine == "ray":
         return partial(run_on_ray, actors=settings.execution.actors, cpus=settings.execution.cpus)
@@ -268,7 +277,8 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
         customers=customers,
         threshold=threshold,
         colluders=colluders,
-        masked=settings.secagg.mode == "full",
+        masked=masked(settings),
+        roster=simulated_roster(len(federation.shops), seed).digest if masked(settings) else "",
     )
     if settings.rounds not in (None, len(plan.releases)):
         raise UsageError(
@@ -282,11 +292,18 @@ def simulated_shops(
     settings: SimulationSettings, federation: Federation, plan: Plan, seed: int
 ) -> list[LocalShop]:
     """One client a shop, with its ledger and repeatable randomness."""
+    ledgers = [open_ledger(settings, shop.name, plan.delta) for shop in federation.shops]
+    members: list[Member | None] = [None] * len(ledgers)
+    if plan.roster:
+        members = [*simulated_members(plan, seed)]
+        for ledger in ledgers:
+            ledger.approve(plan.roster, ())
     return [
         LocalShop(
             name=shop.name,
             histories=shop.train,
-            ledger=open_ledger(settings, shop.name, plan.delta),
+            ledger=ledgers[position],
+            member=members[position],
             customers=declared(len(shop.train)),
             allowed=DP_MODELS,
             unmasked=True,
@@ -306,8 +323,8 @@ def _variant(settings: SimulationSettings, federation: Federation) -> tuple[str,
 
 
 def _threshold(settings: SimulationSettings, shops: int) -> tuple[int, int]:
-    colluders = settings.secagg.colluders or default_colluders(shops)
-    return settings.secagg.threshold or default_threshold(shops, colluders), colluders
+    fitting, colluders = default_threshold(shops, settings.secagg.colluders)
+    return settings.secagg.threshold or fitting, colluders
 
 
 def _epsilon_of_sum(settings: SimulationSettings, federation: Federation) -> float | None:

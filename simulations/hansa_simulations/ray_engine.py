@@ -25,8 +25,10 @@ import psutil
 from hansa.errors import UsageError
 from hansa.models.base import State
 from hansa.plan import Plan
+from hansa.secagg.roster import Roster
 from hansa_client.shop import LocalShop
 from hansa_client.shop_files import SHOPS, restore_books, save_shop
+from hansa_server.app import ROSTER
 from hansa_server.reports import REPORTS, take_report
 from hansa_server.strategy import Listener
 
@@ -61,6 +63,7 @@ def run_on_ray(
     listeners: Sequence[Listener] = (),
     actors: int | None = None,
     cpus: int = 1,
+    roster: Roster | None = None,
 ) -> State:
     """Run a plan over simulated shops on Flower's simulation runtime, with the same two apps.
 
@@ -75,6 +78,7 @@ def run_on_ray(
         listeners: Called after every round, here and not in the ServerApp's process.
         actors: Processes that serve the shops; None: as many as there are CPUs for. A cluster has its own.
         cpus: CPUs that one actor takes up, which is also its threads.
+        roster: Of a masked league.
 
     Returns:
         The final public state.
@@ -101,6 +105,8 @@ def run_on_ray(
             SHOPS: str(folder / "shops"),
             REPORTS: str(folder / "reports"),
         }
+        if roster is not None:
+            config[ROSTER] = roster.to_json()
         try:
             with _flower(folder, config, _federation(len(shops), actors, cpus)) as run:
                 return _follow(run, folder, plan, listeners)

@@ -123,39 +123,3 @@ def residues(total: Integers, bits: int) -> Residues:
     if bits % 32:
         words = words & words.dtype.type((1 << bits) - 1)
     return words
-
-
-def pack(words: Residues, bits: int) -> bytes:
-    """Residues modulo 2^bits as they travel: the lowest bytes of each, little end first."""
-    return (
-        words.astype(words.dtype.newbyteorder("<"), copy=False)
-        .view(np.uint8)
-        .reshape(len(words), words.itemsize)[:, : bits // 8]
-        .tobytes()
-    )
-
-
-def unpack(packed: bytes, bits: int, entries: int) -> Residues:
-    """The residues that ``pack`` gave: uint32 up to 32 bits, else uint64, [entries].
-
-    Raises:
-        ValueError: There are not as many.
-    """
-    width = bits // 8
-    if len(packed) != width * entries:
-        raise ValueError(f"{len(packed)} bytes are not {entries} residues of {bits} bits")
-    kind = np.dtype("<u4" if bits <= 32 else "<u8")
-    if width == kind.itemsize:
-        return np.frombuffer(packed, kind)
-    lifted = np.zeros((entries, kind.itemsize), dtype=np.uint8)
-    lifted[:, :width] = np.frombuffer(packed, np.uint8).reshape(entries, width)
-    words: Residues = lifted.view(kind)[:, 0]
-    return words
-
-
-def centred(words: Residues, bits: int) -> Integers:
-    """The whole numbers in [-2^(bits-1), 2^(bits-1)) with these residues: int64."""
-    shift = np.uint64(64 - bits)
-    lifted = words.astype(np.uint64) << shift
-    numbers: Integers = lifted.view(np.int64) >> np.int64(64 - bits)
-    return numbers

@@ -16,10 +16,29 @@ _MOST_ENTRIES = 2**32
 _TYPES = {"str": str, "int": int, "float": float}
 
 
-def default_threshold(shops: int) -> tuple[int, int]:
+def default_threshold(shops: int, colluders: int | None = None) -> tuple[int, int]:
     """Threshold t and colluders k for n shops: k = n / 10 but at least 1, t = 0.8 n or what k needs."""
-    colluders = max(1, shops // 10)
-    return max(-(-4 * shops // 5), (shops + colluders) // 2 + 1), colluders
+    k = max(1, shops // 10) if colluders is None else colluders
+    return max(-(-4 * shops // 5), (shops + k) // 2 + 1), k
+
+
+def check_thresholds(shops: int, threshold: int, colluders: int) -> None:
+    """Whether threshold t and colluders k protect n shops.
+
+    Two sets of t shops share more than k, so at least one honest shop: a coordinator with k shops on
+    its side cannot have two lists of survivors signed. And k shops alone hold too few shares.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if not LEAST_SHOPS <= shops <= MOST_SHOPS:
+        raise UsageError(f"secure aggregation: {shops} shops; it takes {LEAST_SHOPS} to {MOST_SHOPS}")
+    if not (1 <= colluders < threshold <= shops and 2 * threshold > shops + colluders):
+        fitting, few = default_threshold(shops)
+        raise UsageError(
+            f"secure aggregation: threshold t {threshold} and colluders k {colluders} of {shops} shops n; "
+            f"needed: 1 <= k < t <= n and 2 t > n + k, e.g. t {fitting} and k {few}"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,22 +105,8 @@ class RoundParameters:
             raise UsageError("round parameters: honest: not threshold - colluders")
 
     def check(self, shops: int) -> None:
-        """Whether the thresholds protect a roster of so many shops.
-
-        Two sets of t shops share more than k, so at least one honest shop: a coordinator with k shops on
-        its side cannot have two lists of survivors signed. And k shops alone hold too few shares.
-
-        Raises:
-            UsageError: They do not.
-        """
-        if not LEAST_SHOPS <= shops <= MOST_SHOPS:
-            raise UsageError(f"secure aggregation: {shops} shops; it takes {LEAST_SHOPS} to {MOST_SHOPS}")
-        if not (self.threshold <= shops and 2 * self.threshold > shops + self.colluders):
-            fitting, colluders = default_threshold(shops)
-            raise UsageError(
-                f"secure aggregation: threshold t {self.threshold} and colluders k {self.colluders} of "
-                f"n {shops} shops; needed: t <= n and 2 t > n + k, e.g. t {fitting} and k {colluders}"
-            )
+        """See ``check_thresholds``."""
+        check_thresholds(shops, self.threshold, self.colluders)
 
     def to_json(self) -> str:
         """The one spelling of these parameters."""

@@ -57,7 +57,7 @@ class Draft:
     """What an entry says, before it has a place in a ledger.
 
     Attributes:
-        kind: ``open``, ``ceiling``, ``reserve``, ``charge`` or ``reconcile``.
+        kind: ``open``, ``ceiling``, ``roster``, ``reserve``, ``charge`` or ``reconcile``.
         body: JSON values; an infinite number is None.
     """
 
@@ -90,6 +90,7 @@ class Account:
         cost: Their Renyi cost.
         charged: The part of the cost that has been charged.
         closed: A history was lost and nothing is accepted any more.
+        roster: Digest of the roster that the operator has approved last; empty before.
     """
 
     ceiling: Budget
@@ -99,6 +100,7 @@ class Account:
     cost: float = 0.0
     charged: float = 0.0
     closed: bool = False
+    roster: str = ""
 
     @classmethod
     def opened_by(cls, draft: Draft) -> Account:
@@ -141,6 +143,8 @@ class Account:
             self.charged += _read(body["cost"])
         elif draft.kind == "ceiling":
             self.ceiling = replace(self.ceiling, epsilon=_read(body["epsilon_after"]))
+        elif draft.kind == "roster":
+            self.roster = str(body["roster"])
         elif draft.kind == "reconcile":
             self.closed |= body["receipt"] is None
             for known in list(self.reservations.values()):
@@ -234,6 +238,17 @@ class Account:
             return None
         numbers = {"epsilon_before": self.ceiling.epsilon, "epsilon_after": wanted.epsilon}
         return Draft("ceiling", _finite(numbers))
+
+    def approve(self, roster: str, vouched: Iterable[str]) -> Draft | None:
+        """The entry by which the operator approves a roster; None if it was approved last.
+
+        Args:
+            roster: Its digest.
+            vouched: Shops whose fingerprints the operator has compared.
+        """
+        if roster == self.roster:
+            return None
+        return Draft("roster", {"before": self.roster, "roster": roster, "vouched": sorted(vouched)})
 
     def _released(self, cost: float) -> float:
         """Epsilon of charged releases: by the filter, and no more than what is reserved."""

@@ -174,6 +174,8 @@ def _judge(account: Account | None, draft: Draft) -> str | None:
         return _differs(again.body, body)
     if draft.kind == "ceiling":
         return _differs({"epsilon_before": account.ceiling.epsilon}, body)
+    if draft.kind == "roster" and body["before"] != account.roster:
+        return "it replaces another roster than the one that was approved"
     return None
 
 

@@ -78,6 +78,20 @@ class Ledger:
         """
         self._enter(lambda account: account.charge(run, event, about or {}))
 
+    @property
+    def roster(self) -> str:
+        """Digest of the roster that the operator has approved last; empty before."""
+        return self._current().roster
+
+    def approve(self, roster: str, vouched: Iterable[str]) -> None:
+        """Enter that the operator approves a roster, whose shops may then mask sums with this one.
+
+        Args:
+            roster: Its digest.
+            vouched: Shops whose fingerprints the operator has compared.
+        """
+        self._enter(lambda account: account.approve(roster, vouched))
+
     def why_not(self, run: str, releases: tuple[DpEvent, ...]) -> str | None:
         """Why a plan would be refused, with the numbers; None if it would not be. For the shop's own eyes."""
         try:

@@ -1,0 +1,97 @@
+"""A shop's part in a masked round: unpack a stage's request, let ``hansa.secagg`` answer, charge, upload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hansa.errors import RefusalError, UsageError
+from hansa.records import Answer, Request
+from hansa.secagg.messages import Adverts, Agreements, Delivery, Survivors
+from hansa.secagg.parameters import RoundParameters
+from hansa.secagg.roster import Member
+from hansa.secagg.shop import Round, advertise
+from hansa_client.membership import check_membership
+from hansa_client.shop import LocalShop
+from hansa_client.training import part_of_sum, refused
+
+Kept = bytes | None
+"""What a shop keeps between two stages of a round, secrets included; None when there is nothing to keep."""
+
+
+def answer_stage(shop: LocalShop, stage: str, request: Request, kept: Kept) -> tuple[Answer, Kept]:
+    """This shop's answer to a stage of a masked round, and what to keep for the next one.
+
+    Whatever goes wrong is a refusal that forgets the round: the shop counts as dropped, and what it has
+    charged stays charged. The ledger is charged at the upload, after everything else was checked.
+
+    Args:
+        shop: The shop.
+        stage: One of ``hansa.secagg.markers.STAGES``.
+        request: What the coordinator asks.
+        kept: What the stage before has kept.
+    """
+    try:
+        return _STAGES[stage](shop, request, kept)
+    except RefusalError as refusal:
+        return refused(shop, refusal), None
+    except UsageError as error:
+        return Answer(False, str(error)), None
+
+
+def _advertise(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
+    plan = shop.plans.get(request.run)
+    if plan is None or plan.dp != "distributed" or not plan.masked:
+        raise UsageError("no masked plan of that name was accepted")
+    asked = RoundParameters.from_json(request.body)
+    if not 1 <= asked.round <= len(plan.releases):
+        raise UsageError("no such round in an accepted plan")
+    expected = replace(plan.parameters(asked.round, {}), attempt=asked.attempt, state=asked.state)
+    if asked != expected:
+        raise RefusalError("a round on other terms than the plan's", reason="the round differs from the plan")
+    round_, advert = advertise(check_membership(shop, plan), shop.markers, asked)
+    return Answer(True, fields=advert.to_fields()), round_.to_bytes()
+
+
+def _share(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
+    member, before = _going_on(shop, kept)
+    round_, envelopes = before.share(member, shop.markers, Adverts.from_fields(request.fields))
+    return Answer(True, fields=envelopes.to_fields()), round_.to_bytes()
+
+
+def _upload(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
+    member, before = _going_on(shop, kept)
+    plan, parameters = shop.plans[before.parameters.run], before.parameters
+    if plan.parameters(parameters.round, request.state).state != parameters.state:
+        raise RefusalError("the public state is another than the round's", reason="the state differs")
+    round_, masks = before.open(member, shop.markers, Delivery.from_fields(request.fields))
+    residues = part_of_sum(shop, plan, parameters.round, request.state, masks.apply)
+    return Answer(True, residues=residues, fields=masks.upload.to_fields()), round_.to_bytes()
+
+
+def _agree(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
+    member, before = _going_on(shop, kept)
+    round_, agreement = before.agree(member, shop.markers, Survivors.from_fields(request.fields))
+    return Answer(True, fields=agreement.to_fields()), round_.to_bytes()
+
+
+def _unmask(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
+    member, before = _going_on(shop, kept)
+    shares = before.unmask(member, shop.markers, Agreements.from_fields(request.fields))
+    return Answer(True, fields=shares.to_fields()), None
+
+
+def _going_on(shop: LocalShop, kept: Kept) -> tuple[Member, Round]:
+    if kept is None:
+        raise RefusalError("nothing is kept of this round: restarted, or never begun", reason="state lost")
+    round_ = Round.from_bytes(kept)
+    return check_membership(shop, shop.plans[round_.parameters.run]), round_
+
+
+_STAGES: dict[str, Callable[[LocalShop, Request, Kept], tuple[Answer, Kept]]] = {
+    "advertise": _advertise,
+    "share": _share,
+    "upload": _upload,
+    "agree": _agree,
+    "unmask": _unmask,
+}
