@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.file import LedgerFile
@@ -21,6 +22,8 @@ from hansa.errors import UsageError
 from hansa.plan import Plan
 from hansa.rng import Source
 from hansa.schema import Histories
+from hansa.secagg.markers import MarkerFolder
+from hansa.secagg.roster import Member, Roster
 from hansa_client.shop import LocalShop
 
 SHOPS = "hansa-shops"
@@ -28,7 +31,7 @@ SHOPS = "hansa-shops"
 
 _SIMULATED_NODE = {"partition-id", "num-partitions"}
 _SETTINGS, _OFFSETS, _ITEMS = "shop.json", "offsets.npy", "items.npy"
-_LEDGER, _PLANS = "ledger.sqlite", "plans"
+_LEDGER, _PLANS, _MARKERS = "ledger.sqlite", "plans", "markers"
 
 
 class PlanFolder(MutableMapping[str, Plan]):
@@ -101,7 +104,10 @@ def save_shop(shop: LocalShop, folder: Path) -> None:
         "performance": asdict(shop.performance),
         "coordinator": shop.coordinator,
         "unmasked": shop.unmasked,
+        "member": None if shop.member is None else _written(shop.member),
     }
+    if shop.member is not None:
+        MarkerFolder.create(folder / _MARKERS)
     (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
 
 
@@ -129,6 +135,8 @@ def load_shop(folder: Path) -> LocalShop:
         plans=PlanFolder(folder / _PLANS),
         coordinator=settings["coordinator"],
         unmasked=settings["unmasked"],
+        member=None if settings["member"] is None else _member(**settings["member"]),
+        markers=MarkerFolder(folder / _MARKERS),
     )
 
 
@@ -154,6 +162,24 @@ def simulated_folder(node: Mapping[str, object], run: Mapping[str, object]) -> P
 
 def _ledger(path: str, budget: dict[str, float] | None, **settings: Any) -> LedgerFile:
     return LedgerFile(Path(path), None if budget is None else Budget(**budget), **settings)
+
+
+def _written(member: Member) -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "key": member.key.private_bytes_raw().hex(),
+        "roster": member.roster.to_json(),
+        "vouched": sorted(member.vouched),
+        "threshold": member.threshold,
+        "honest": member.honest,
+        "bits": member.bits,
+        "colluders": member.colluders,
+    }
+
+
+def _member(key: str, roster: str, vouched: list[str], **settings: Any) -> Member:
+    own = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key))
+    return Member(key=own, roster=Roster.from_json(roster), vouched=frozenset(vouched), **settings)
 
 
 def _source(seed: int | None, stream: list[str | int]) -> Source:

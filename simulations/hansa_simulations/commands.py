@@ -24,7 +24,9 @@ def simulate(
         str | None,
         typer.Option(help="cooccurrence, hybrid, dpsgd, popularity or a rival. Default: cooccurrence."),
     ] = None,
-    dp: Annotated[str | None, typer.Option(help="central, local or none. Default: central.")] = None,
+    dp: Annotated[
+        str | None, typer.Option(help="distributed, local, central or none. Default: distributed.")
+    ] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Budget of one customer of one shop. Default: 4.")
     ] = None,
@@ -39,6 +41,10 @@ def simulate(
         str | None, typer.Option(help="all, or none to leave out popularity, alone and pooled. Default: all.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="inprocess or ray. Default: inprocess.")] = None,
+    secagg: Annotated[
+        str | None,
+        typer.Option(help="sum, or full to mask the sums of distributed too; same sums. Default: sum."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of split, dealing, sampling and simulated noise. Default: 0.")
     ] = None,
@@ -61,9 +67,9 @@ def simulate(
     The default scenario needs the extra "demo"; synthetic is generated, see docs/synthetic.md for its
     scenario.* settings; the others find their folders in HANSA_DATA. Other settings for --set:
     data.min_rating, data.vocabulary, data.dealing, data.alpha, scenario.overlap, budget.ceiling,
-    ledger.dir, privacy.customers, privacy.max_overlap, engine.chunk, engine.clipping, engine.workers,
-    engine.round_timeout, engine.actors, engine.cpus, evaluation.customers, evaluation.tuning, and method.NAME
-    for the method's hyperparameters.
+    ledger.dir, privacy.customers, privacy.max_overlap, secagg.threshold, secagg.colluders, secagg.drop,
+    engine.chunk, engine.clipping, engine.workers, engine.round_timeout, engine.actors, engine.cpus,
+    evaluation.customers, evaluation.tuning, and method.NAME for the method's hyperparameters.
 
     Examples:
 
@@ -72,6 +78,8 @@ def simulate(
         hansa simulate journey --epsilon 8 --out out/eps8
 
         hansa simulate ml-1m --dp none --protocol random20 --json
+
+        hansa simulate journey --secagg full --set secagg.drop=0.1
 
         hansa simulate --data my-shops --shops 20 --set method.dimensions=32
 
@@ -91,6 +99,7 @@ def simulate(
         "protocol": protocol,
         "references": references,
         "engine": engine,
+        "secagg": secagg,
         "seed": seed,
         "seeds": seeds,
     }

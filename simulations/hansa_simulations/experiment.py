@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 from hansa import __version__
-from hansa.dp.accounting import ACCOUNTANT, cross_check, epsilon, with_overlap
+from hansa.dp.accounting import epsilon
 from hansa.dp.private_sum import PerformanceSettings
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
@@ -36,23 +35,15 @@ from hansa_server.strategy import RoundReport
 from hansa_simulations.engine import Dropouts, run_in_process
 from hansa_simulations.evaluation import Evaluation, Measured, summarise
 from hansa_simulations.federation import DataSettings, Federation, load_federation, without_test_items
-from hansa_simulations.ledgers import explained, ledger_sums, open_ledger, run_name
+from hansa_simulations.ledgers import explained, open_ledger, run_name
 from hansa_simulations.members import masked, simulated_members, simulated_roster
 from hansa_simulations.memory import peak_memory
+from hansa_simulations.privacy import finite, privacy_of
 from hansa_simulations.ray_engine import run_on_ray
 from hansa_simulations.references import fit_references
 from hansa_simulations.settings import SimulationSettings
 
 Result = dict[str, Any]
-
-NOT_COVERED = (
-    "noise and sampling are drawn from the configured seed, so that runs repeat; a deployment draws them "
-    "from the operating system",
-    "the declared number of customers is rounded up from the exact one",
-    "what a shop serves to its own customers: recommendations, reasons and the blend weight use the shop's "
-    "exact data",
-    "metrics and references are exact; a deployment releases none of them",
-)
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class _Recorder:
     def __call__(self, report: RoundReport) -> None:
         self.state = report.state
         accuracy = self.evaluation.quick(self.plan.learner, report.state)
-        spent = _finite(epsilon(self.plan.event(report.round), self.plan.delta))
+        spent = finite(epsilon(self.plan.event(report.round), self.plan.delta))
         self.history.append(
             {
                 "round": report.round,
@@ -228,7 +219,7 @@ def simulate_on(
             "interactions": federation.interactions,
             "overlapping_users": federation.overlapping_users,
         },
-        "privacy": _privacy(settings, federation, plan, shops),
+        "privacy": privacy_of(settings, federation, plan, shops, recorder.history),
         **comparison,
         "timing": {
             "rounds": len(recorder.history),
@@ -345,32 +336,3 @@ def _hyperparameters(
         share = {**chosen, **settings.hyperparameters}.get("refinement_share", 0.0)
         chosen |= rounds_setting(method, settings.rounds, share)
     return {**chosen, **settings.hyperparameters}
-
-
-def _privacy(
-    settings: SimulationSettings, federation: Federation, plan: Plan, shops: Sequence[LocalShop]
-) -> dict[str, Any]:
-    overlap = settings.privacy.max_overlap or federation.max_overlap
-    if overlap < federation.max_overlap:
-        raise UsageError(
-            f"--set privacy.max_overlap={overlap}: somebody is a customer of {federation.max_overlap} shops; "
-            f"declare at least that"
-        )
-    event = plan.event()
-    shared = with_overlap(event, overlap, summed=plan.dp != "local")
-    return {
-        "unit": "user",
-        "epsilon": settings.epsilon,
-        "delta": plan.delta,
-        "epsilon_spent": _finite(epsilon(event, plan.delta)),
-        "epsilon_spent_max_overlap": _finite(epsilon(shared, plan.delta)),
-        "max_overlap": overlap,
-        "accountant": ACCOUNTANT,
-        "cross_check": _finite(cross_check(event, plan.delta)),
-        "ledger": None if plan.dp == "none" else ledger_sums(shops),
-        "not_covered": [*federation.not_covered, *NOT_COVERED],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

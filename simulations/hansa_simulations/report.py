@@ -202,6 +202,7 @@ def _privacy(result: Mapping[str, Any]) -> _Section:
         f"DP model {dp}: {words.TRUST.get(dp, dp)}.",
         f"epsilon spent {spent}; for a person who is a customer of {words.count(overlap, 'shop')}, the "
         f"largest overlap declared, {words.epsilon_text(privacy['epsilon_spent_max_overlap'])}.",
+        *_shared_noise(privacy.get("distributed")),
         *_ledgers(privacy.get("ledger")),
         accountant + ("not run." if check is None else f"epsilon {words.epsilon_text(check)}."),
         SERVED,
@@ -210,6 +211,18 @@ def _privacy(result: Mapping[str, Any]) -> _Section:
     if privacy["not_covered"]:
         paragraphs.append("Not covered by epsilon either:")
     return _Section("Privacy", tuple(paragraphs), bullets=tuple(privacy["not_covered"]))
+
+
+def _shared_noise(facts: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if not facts:
+        return ()
+    fewest, colluders = facts["fewest_shops_in_a_sum"], facts["colluders"]
+    realised = words.epsilon_text(facts["epsilon_realised"])
+    return (
+        f"Claimed for {facts['honest']:,} honest shops in every sum: at least {facts['threshold']:,} take "
+        f"part, of which up to {colluders:,} may tell others their share of the noise. There were at least "
+        f"{fewest:,}: if no more than {colluders:,} of them told, epsilon {realised}.",
+    )
 
 
 def _ledgers(sums: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ class SimulationSettings(_Section):
     folder: Path | None = None
     shops: int | None = Field(default=None, gt=0)
     method: str = "cooccurrence"
-    dp: Literal["distributed", "local", "central", "none"] = "central"
+    dp: Literal["distributed", "local", "central", "none"] = "distributed"
     epsilon: float | None = Field(default=4.0, gt=0, allow_inf_nan=False)
     delta: float | None = Field(default=None, gt=0, lt=1)
     rounds: int | None = Field(default=None, gt=0)
@@ -190,6 +190,8 @@ def make_settings(
     """
     given = dict(defaults or {})
     given.update({name: value for name, value in options.items() if value is not None})
+    if options.get("secagg") is not None:
+        given["secagg"] = {**(defaults or {}).get("secagg", {}), "mode": options["secagg"]}
     if options.get("scenario") is not None:
         given["folder"] = None
     for assignment in assignments:
@@ -227,7 +229,9 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     typed = {field: section for section, field in SECTIONS.items()}
-    if place[0] in typed:
+    if place == ["secagg", "mode"]:
+        name = "--secagg"
+    elif place[0] in typed:
         name = f"--set {typed[place[0]]}.{'.'.join(place[1:2])}"
     else:
         name = _OPTIONS.get(place[0], f"--{place[0].replace('_', '-')}")

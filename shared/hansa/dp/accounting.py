@@ -36,6 +36,7 @@ __all__ = [
     "ACCOUNTANT",
     "CROSS_CHECK",
     "ORDERS",
+    "SKELLAM_ACCOUNTANT",
     "DpEvent",
     "Part",
     "RenyiEvent",
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 ACCOUNTANT = "closed form for plain Gaussians, else PLD (dp-accounting, pessimistic)"
+SKELLAM_ACCOUNTANT = "RDP of Skellam noise (Agarwal et al. 2021), q = 1"
 CROSS_CHECK = "RDP (Opacus)"
 ORDERS: tuple[float, ...] = tuple(float(order) for order in RdpAccountant().orders if order >= 2)
 """The Renyi orders of every figure: dp-accounting's own from 2 on, below which series fail to converge."""
