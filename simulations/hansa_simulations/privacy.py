@@ -85,7 +85,7 @@ def _distributed(plan: Plan, history: Sequence[Mapping[str, Any]]) -> dict[str, 
         "fewest_shops_in_a_sum": fewest,
         "noise_of_sum": noise_growth(plan.dp, fewest, plan.threshold, plan.colluders),
         "realised_noise": realised,
-        "epsilon_realised": finite(epsilon(plan.with_noise(plan.noise_scale * realised).event(), plan.delta)),
+        "epsilon_realised": finite(epsilon(noisier.event(), plan.delta)),
     }
 
 
