@@ -100,7 +100,8 @@ class League:
         generator = seeded_generator(seed, "vectors")
         most = 2 ** (self.parameters.bits - 1) // len(self.names) - 1
         return {
-            name: generator.integers(-most, most, self.parameters.entries, endpoint=True) for name in self.names
+            name: generator.integers(-most, most, self.parameters.entries, endpoint=True)
+            for name in self.names
         }
 
     def masked(self, masks: Masks, vector: npt.NDArray[np.int64]) -> bytes:
