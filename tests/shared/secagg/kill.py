@@ -1,5 +1,7 @@
-"""A shop that is killed between a mark and its reply: ``python kill.py FOLDER STAGE`` marks the stages up to that
-one, says so, and waits to be killed."""
+"""A shop that is killed between a mark and its reply.
+
+``python kill.py FOLDER STAGE`` marks the stages up to that one, says so, and waits to be killed.
+"""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hansa.errors import RefusalError, UsageError
 from hansa.secagg.keys import public_of, sign
 from hansa.secagg.messages import Advert, Adverts, Agreements, Delivery, Survivors, Upload
-from hansa.secagg.roster import Member, Roster
+from hansa.secagg.roster import Roster
 from hansa.secagg.transcript import ADVERT, advert_statement
 
 League = Callable[..., Any]
-SEVEN = dict(threshold=5)
+SEVEN = {"threshold": 5}
 """Of seven shops: t 5, k 1, h 4."""
 
 
@@ -78,11 +78,11 @@ def signed(league: Any, name: str, key: Any, envelope_key: bytes, mask_key: byte
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (dict(threshold=4, honest=3), "policy: threshold"),  # 2 t > n + k does not hold
-        (dict(threshold=5, honest=3, colluders=2), "policy: honest"),
-        (dict(threshold=6, honest=3, colluders=3), "policy: honest"),
-        (dict(bits=24), "policy: bits"),
-        (dict(roster="2" * 64), "policy: roster"),
+        ({"threshold": 4, "honest": 3}, "policy: threshold"),  # 2 t > n + k does not hold
+        ({"threshold": 5, "honest": 3, "colluders": 2}, "policy: honest"),
+        ({"threshold": 6, "honest": 3, "colluders": 3}, "policy: honest"),
+        ({"bits": 24}, "policy: bits"),
+        ({"roster": "2" * 64}, "policy: roster"),
     ],
 )
 def test_lowered_terms(league: League, change: dict[str, Any], reason: str) -> None:
@@ -97,7 +97,7 @@ def test_threshold_below_the_shops_own_although_sound(league: League) -> None:
         some.shops["s00"].advertise(replace(some.parameters, threshold=5, honest=4))
 
 
-@pytest.mark.parametrize("change", [dict(honest=5), dict(honest=3), dict(colluders=0, honest=5)])
+@pytest.mark.parametrize("change", [{"honest": 5}, {"honest": 3}, {"colluders": 0, "honest": 5}])
 def test_terms_that_contradict_each_other_cannot_be_stated(league: League, change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         replace(league(7, **SEVEN).parameters, **change)
@@ -219,7 +219,7 @@ def test_unknown_shop(league: League) -> None:
         some.shops["s00"].reply("share", changed(adverts, sybil))
 
 
-@pytest.mark.parametrize("change", [dict(round=2), dict(attempt=2), dict(run="other"), dict(state="3" * 64)])
+@pytest.mark.parametrize("change", [{"round": 2}, {"attempt": 2}, {"run": "other"}, {"state": "3" * 64}])
 def test_stale_advert(league: League, change: dict[str, Any]) -> None:
     """An advert of another round, whose secrets may be known by now."""
     some = league(4, threshold=3)
@@ -294,7 +294,7 @@ def test_list_of_those_who_shared(league: League) -> None:
 
 
 def test_split_view_of_those_who_shared(league: League) -> None:
-    """A shop that masked with fewer than the others is not let into the sum: no part of it can be cut off."""
+    """A shop that masked with fewer than the others is not let into the sum, so none of it can be cut off."""
     some = league(7, **SEVEN)
     attacker = Coordinator(some)
     deliveries = attacker.deliveries()
@@ -321,7 +321,7 @@ def without(listed: Any, *gone: str) -> Any:
 
 
 def test_two_lists_of_survivors(league: League) -> None:
-    """A second list to the same shop; and two lists to two sets of shops, neither of which finds t signers."""
+    """A second list to the same shop, or two lists to two sets of shops: neither list finds t signers."""
     some = league(7, **SEVEN)
     survivors = Coordinator(some).survivors()
     other = without(survivors, "s06")

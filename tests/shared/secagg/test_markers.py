@@ -161,7 +161,7 @@ def test_kills_at_any_moment(tmp_path: Path) -> None:
 def test_restarted_shop_is_dropped_and_the_others_go_on(
     league: Callable[..., Any], tmp_path: Path, stage: str
 ) -> None:
-    """State is lost between any two stages: the shop cannot reply, nor begin the round again, but the next."""
+    """State is lost between any two stages: the shop can neither reply nor begin anew, but for the next."""
     some = league(5, threshold=4)
     shop = some.shops["s02"]
     shop.markers = MarkerFolder.create(tmp_path / "marks")

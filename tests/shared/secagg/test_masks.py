@@ -91,8 +91,10 @@ def test_masked_vector_is_uniform_and_the_unmasked_is_not(league: Callable[..., 
 def test_same_sum_of_other_vectors_looks_the_same(
     league: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same secrets, all that the coordinator sees but the vectors is the same to the byte; of the masked
-    vectors, which are uniform either way, the difference is only that of the vectors."""
+    """With the same secrets, all that the coordinator sees but masked vectors is the same to the byte.
+
+    The masked vectors are uniform either way, and differ only where the vectors do.
+    """
     first = league(4, threshold=3, entries=100_000)
     vectors = first.vectors()
     shift = seeded_generator(3).integers(-1000, 1000, 100_000)

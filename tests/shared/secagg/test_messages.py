@@ -39,7 +39,7 @@ def spoiled(value: Any) -> list[Any]:
         case bytes():
             wrong += [b"", value[:-1], value + b"\0", value.hex(), bytearray(value)]
         case [str(), *_]:
-            wrong += [[*value, value[0]], [*value, value[-1]], value[::-1] + [value[0]], tuple(value)]
+            wrong += [[*value, value[0]], [*value, value[-1]], [*value[::-1], value[0]], tuple(value)]
             wrong += [[*value[:-1], ""], [*value[:-1], 3], value[0], [*value, "zzz"], value[:-1]]
         case [bytes(), *_]:
             wrong += [value[:-1], [*value, value[0]], [*value[:-1], value[-1][:-1]], [*value[:-1], b""]]
@@ -65,7 +65,9 @@ def test_malformed_messages_are_refused_in_one_line(messages: list[Message]) -> 
         broken = [{**given, "more": 1}]
         for name, value in given.items():
             broken.append({other: kept for other, kept in given.items() if other != name})
-            broken += [{**given, name: wrong} for wrong in spoiled(value)]
+            # Who shared is a list of its own: no other field tells how long it should be.
+            fine = [[*value, "zzz"], value[:-1]] if name == "shared" else []
+            broken += [{**given, name: wrong} for wrong in spoiled(value) if wrong not in fine]
         for fields in broken:
             with pytest.raises(RefusalError) as caught:
                 type(message).from_fields(fields)

@@ -37,7 +37,7 @@ def test_fewer_shares_fit_every_secret() -> None:
     """t - 1 shares of one secret and any other secret lie on a polynomial of the right degree."""
     shares = share(b"1" * 32, [1, 2, 3, 4], 4)
     assert combine(weights([1, 2, 3]), shares[:3]) != b"1" * 32
-    assert len(set(share(b"1" * 32, [1], 3)[0] for _ in range(50))) == 50
+    assert len({share(b"1" * 32, [1], 3)[0] for _ in range(50)}) == 50
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 5])
