@@ -299,11 +299,13 @@ class Round:
 
     def _is_sound(self) -> bool:
         number = STAGES.index(self.stage)
-        secrets_right = [len(secret) for secret in self.secrets] == [SECRET] * (3 if number < 2 else 0)
+        known = set() if self.adverts is None else set(self.adverts.shops)
+        secrets_right = [len(bytes(secret)) for secret in self.secrets] == [SECRET] * (3 if number < 2 else 0)
         held_right = all(is_share(pair[:SHARE]) and is_share(pair[SHARE:]) for pair in self.held.values())
         return (
             secrets_right
             and held_right
+            and set(self.survivors) <= set(self.shared) <= known >= set(self.held)
             and (self.adverts is None) == (number == 0)
             and bool(self.shared) == (number >= 2)
             and bool(self.survivors) == (number >= 3)

@@ -61,7 +61,7 @@ class League:
         signing = {name: Ed25519PrivateKey.generate() for name in self.names}
         self.roster = Roster({name: key.public_key().public_bytes_raw() for name, key in signing.items()})
         threshold, colluders = default_threshold(shops)
-        threshold = changes.pop("threshold", threshold)
+        threshold, colluders = changes.pop("threshold", threshold), changes.pop("colluders", colluders)
         self.parameters = RoundParameters(
             run="run",
             round=1,
