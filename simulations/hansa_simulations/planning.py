@@ -89,7 +89,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
     title = f"{words.count(found['shops'], 'shop')} of {words.count(found['customers_per_shop'], 'customer')}"
     yield f"{title}, {words.count(found['items'], 'item')}; {found['method']}, {found['dp']} DP"
-    yield f"  {words.TRUST[found['dp']]}" + ("" if found["available"] else "; NOT AVAILABLE YET")
+    yield f"  {words.TRUST[found['dp']]}"
     yield ""
     yield from _paragraph("Verdict", f"{_VERDICTS[found['verdict']]} {found['reason']}")
     for number, remedy in enumerate(found["what_would_work"]):

@@ -21,7 +21,6 @@ def test_the_others_are_not_called_hopeless(capsys, dp):
     text = capsys.readouterr().out
     assert "CANNOT" not in text
     assert "This can pay." in text
-    assert ("NOT AVAILABLE YET" in text) == (dp == "distributed")
 
 
 def test_the_figures_that_were_asked_for_are_there(capsys):

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from hansa.plan import build_method, declared, recommended_settings
 from hansa.planner.payoff import KINDS, WORTH_JOINING, Kind, gain_kept, most_items, pays, share_kept
-from hansa.planner.question import AVAILABLE, Question, league_of, statistic_items
+from hansa.planner.question import Question, league_of, statistic_items
+from hansa.secagg.parameters import LEAST_SHOPS, MOST_SHOPS
 
 Verdict = Literal["can pay", "unlikely", "hopeless"]
 _MOST_SHOPS = 1_000_000
@@ -120,7 +121,14 @@ def judge(question: Question) -> tuple[Verdict, str]:
     league = league_of(question)
     everyone = f"{question.everyone:,} customers"
     reason = f"The noise of epsilon {question.epsilon:g} is in the sum over all {everyone} once."
-    if league.local:
+    if question.dp == "distributed":
+        threshold, colluders = question.thresholds
+        honest = threshold - colluders
+        reason = (
+            f"The noise of epsilon {question.epsilon:g} is shared: {honest} of {question.shops} "
+            f"shops make it up, so that the sum over all {everyone} has {question.growth:.2f} times as much."
+        )
+    if question.dp == "local":
         reason = (
             f"Every shop adds its own noise, so that the sum over all {everyone} is as noisy as a single sum "
             f"at epsilon {league.epsilon_of_sum:.2g}."
@@ -139,16 +147,15 @@ def remedies(question: Question) -> list[str]:
     if question.method == "popularity":
         return ["--method cooccurrence, which learns what goes with what"]
     found = []
-    if question.dp == "local":
+    if question.dp == "local" and LEAST_SHOPS <= question.shops <= MOST_SHOPS:
         together = league_of(replace(question, dp="distributed"))
         paying = [
             f"{_percent(gain_kept(together, kind))} on {kind.name}" for kind in KINDS if pays(together, kind)
         ]
         if paying:
-            later = "" if "distributed" in AVAILABLE else "; not available yet"
             found.append(
                 "--dp distributed: the noise once for the league instead of once a shop, which would keep "
-                f"about {', '.join(paying)}{later}"
+                f"about {', '.join(paying)}"
             )
     each = {kind.name: needs(question, kind) for kind in KINDS}
     found += _amounts("more customers a shop", {name: need.customers for name, need in each.items()})

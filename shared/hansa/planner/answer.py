@@ -7,14 +7,22 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from hansa.dp.accounting import ACCOUNTANT, CROSS_CHECK, DpEvent, cross_check, epsilon, with_overlap
+from hansa.dp.accounting import (
+    ACCOUNTANT,
+    CROSS_CHECK,
+    SKELLAM_ACCOUNTANT,
+    DpEvent,
+    cross_check,
+    epsilon,
+    with_overlap,
+)
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
 from hansa.models.hybrid import Hybrid
 from hansa.plan import Plan, declared, refinement_settings
 from hansa.planner.advice import HALF_AT, customers_for, judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
-from hansa.planner.question import AVAILABLE, Question, league_of, plan_of
+from hansa.planner.question import Question, league_of, plan_of
 from hansa.planner.signal import Signal, expect
 
 
@@ -33,7 +41,6 @@ def answer(question: Question) -> dict[str, Any]:
         "customers": question.everyone,
         "items": question.items,
         "dp": question.dp,
-        "available": question.dp in AVAILABLE,
         "method": plan.method,
         "settings": plan.settings,
         "verdict": verdict,
@@ -58,7 +65,7 @@ def _privacy(question: Question, plan: Plan) -> dict[str, Any]:
         "epsilon_spent_max_overlap": _finite(epsilon(shared, plan.delta)),
         "max_overlap": question.overlap,
         "delta": plan.delta,
-        "accountant": ACCOUNTANT,
+        "accountant": SKELLAM_ACCOUNTANT if question.dp == "distributed" else ACCOUNTANT,
         "cross_check": {"accountant": CROSS_CHECK, "epsilon": cross_check(event, plan.delta)},
     }
 
@@ -92,9 +99,7 @@ def _split(question: Question, plan: Plan) -> dict[str, Any] | None:
 
 def _release(question: Question, release: Release, rounds: int) -> dict[str, Any]:
     local = question.dp == "local"
-    league = expect(
-        release, question.items, question.history, question.everyone, question.shops if local else 1
-    )
+    league = expect(release, question.items, question.history, question.everyone, question.growth**2)
     shop = None  # otherwise one shop's sum is not released by itself
     if local or question.budget is None:
         shop = _signal(expect(release, question.items, question.history, question.customers))

@@ -75,7 +75,7 @@ class League:
         customers: Customers of each.
         epsilon: Budget of one training for a customer of one shop; infinite without privacy.
         delta: Its delta.
-        local: Whether every shop adds its own noise.
+        growth: How many times one complete noise the sum has, see ``hansa.plan.noise_growth``.
         items: Items in the released statistic, K.
     """
 
@@ -83,18 +83,15 @@ class League:
     customers: int
     epsilon: float
     delta: float
-    local: bool
+    growth: float
     items: int
 
     @property
     def epsilon_of_sum(self) -> float:
-        """The epsilon, at delta 1e-5, of one central sum with the noise that the league's sum carries.
-
-        The noise of ``shops`` local sums adds up to the root of their number.
-        """
+        """The epsilon, at delta 1e-5, of one central sum with the noise that the league's sum carries."""
         if math.isinf(self.epsilon):
             return math.inf
-        multiplier = _one_sum(self.epsilon, self.delta) * (self.shops**0.5 if self.local else 1.0)
+        multiplier = _one_sum(self.epsilon, self.delta) * self.growth
         return epsilon(gaussian(multiplier), LAW_DELTA) if math.isfinite(multiplier) else 0.0
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import cast, get_args
 
 from hansa.dp.private_sum import DpModel
 from hansa.errors import UsageError, one_of
@@ -18,14 +18,16 @@ from hansa.plan import (
     build_method,
     declared,
     default_delta,
+    epsilon_of_sum,
     make_plan,
+    noise_growth,
     recommended_settings,
     variant,
 )
 from hansa.planner.payoff import League
+from hansa.secagg.parameters import LEAST_SHOPS, MOST_SHOPS, default_threshold
 
-DP_CHOICES = ("local", "distributed", "central", "none")
-AVAILABLE: tuple[str, ...] = get_args(DpModel)
+DP_CHOICES: tuple[DpModel, ...] = get_args(DpModel)
 _LARGEST = {"shops": 10**6, "customers": 10**9, "items": 10**7, "lifetime": 10**4, "history": 10**5}
 
 
@@ -65,6 +67,16 @@ class Question:
         return self.shops * self.customers
 
     @property
+    def thresholds(self) -> tuple[int, int]:
+        """Threshold and colluders of ``distributed``, those that a league takes if it says nothing."""
+        return default_threshold(self.shops)
+
+    @property
+    def growth(self) -> float:
+        """How many times one complete noise the sum over all shops has, as a standard deviation."""
+        return noise_growth(cast(DpModel, self.dp), self.shops, *self.thresholds)
+
+    @property
     def budget(self) -> float | None:
         """Epsilon, or None without privacy."""
         return None if self.dp == "none" else self.epsilon
@@ -72,11 +84,15 @@ class Question:
     def chosen_settings(self, customers: int) -> dict[str, Setting]:
         """Hyperparameters for a declared number of customers."""
         method, _ = self.variant(customers)
-        return recommended_settings(method, self.budget, customers) | dict(self.settings)
+        return recommended_settings(method, self._sizing, customers) | dict(self.settings)
 
     def variant(self, customers: int) -> tuple[str, str | None]:
         """The method that runs for a declared number of customers, and why it is another than ``method``."""
-        return variant(self.method, dict(self.settings), self.items, self.budget, customers)
+        return variant(self.method, dict(self.settings), self.items, self._sizing, customers)
+
+    @property
+    def _sizing(self) -> float | None:
+        return epsilon_of_sum(self.budget, cast(DpModel, self.dp), self.shops, *self.thresholds)
 
     def chosen_delta(self) -> float:
         """The delta given, or the default of the declared customers."""
@@ -84,7 +100,7 @@ class Question:
 
 
 def plan_of(question: Question) -> Plan:
-    """The plan of one training. The noise of ``distributed`` is that of one central sum, split over shops.
+    """The plan of one training.
 
     Raises:
         UsageError: A figure is out of range.
@@ -96,6 +112,10 @@ def plan_of(question: Question) -> Plan:
         raise one_of("--dp", question.dp, DP_CHOICES)
     if not 1 <= question.overlap <= question.shops:
         raise UsageError(f"--overlap {question.overlap}: use a number of shops from 1 to {question.shops}")
+    if question.dp == "distributed" and not LEAST_SHOPS <= question.shops <= MOST_SHOPS:
+        raise UsageError(
+            f"--shops {question.shops}: distributed takes {LEAST_SHOPS} to {MOST_SHOPS}; use --dp local"
+        )
     if question.budget is not None and not 0 < question.budget < math.inf:
         raise UsageError(f"--epsilon {question.epsilon:g}: use a value above 0, e.g. 4, or --dp none")
     customers = declared(question.everyone)
@@ -104,11 +124,12 @@ def plan_of(question: Question) -> Plan:
         method=question.variant(customers)[0],
         settings=question.chosen_settings(customers),
         n_items=question.items,
-        dp="local" if question.dp == "local" else "none" if question.dp == "none" else "central",
+        dp=question.dp,
         epsilon=question.budget,
         delta=question.chosen_delta(),
         shops=question.shops,
         customers=customers,
+        masked=False,  # whom with is not known yet; the noise is the same
     )
 
 
@@ -127,7 +148,7 @@ def league_of(question: Question, customers: int | None = None) -> League:
         question.customers,
         math.inf if question.budget is None else question.budget,
         question.chosen_delta(),
-        question.dp == "local",
+        question.growth,
         statistic_items(method, question.items),
     )
 

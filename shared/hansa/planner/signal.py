@@ -49,7 +49,7 @@ def shares(items: int, history: int) -> npt.NDArray[np.float64]:
     return np.asarray(-np.expm1(history * np.log1p(-np.minimum(popularity, 1 - 1e-12))))
 
 
-def expect(release: Release, items: int, history: int, customers: int, sums: int = 1) -> Signal:
+def expect(release: Release, items: int, history: int, customers: int, sums: float = 1) -> Signal:
     """What one release shows of ``customers`` customers.
 
     - Counts: the best seller's, n pi_1 / sqrt(k), against the noise of one count.

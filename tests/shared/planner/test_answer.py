@@ -37,16 +37,21 @@ def test_local_noise_can_pay_at_large_shops():
     assert answer(replace(GROCERS, customers=5_000))["verdict"] == "can pay"
 
 
-def test_what_does_not_exist_yet_is_said():
-    assert answer(replace(GROCERS, dp="distributed"))["available"] is False
-    assert "not available yet" in answer(GROCERS)["what_would_work"][0]
-    assert answer(replace(GROCERS, dp="central"))["available"] is True
-
-
-def test_distributed_noise_is_that_of_one_central_sum():
+def test_shared_noise_is_a_bit_more_than_one_central_sum_has():
     distributed, central = (answer(replace(GROCERS, dp=dp)) for dp in ("distributed", "central"))
-    assert distributed["releases"] == central["releases"]
-    assert distributed["privacy"] == central["privacy"]
+    for shared, once in zip(distributed["releases"], central["releases"], strict=True):
+        assert 1.0 < shared["noise_multiplier"] / once["noise_multiplier"] < 1.1  # Renyi accounting costs
+    counts = distributed["releases"][0]
+    assert counts["league"]["noise"] / counts["noise_multiplier"] == pytest.approx((111 / 78) ** 0.5)
+    assert distributed["privacy"]["epsilon_spent"] <= GROCERS.epsilon
+    assert "78 of 111 shops make it up" in distributed["reason"]
+
+
+@pytest.mark.parametrize("shops", [2, 501])
+def test_shared_noise_is_for_leagues_that_can_be_masked(shops):
+    with pytest.raises(UsageError, match=f"--shops {shops}: distributed takes 3 to 500; use --dp local"):
+        answer(replace(GROCERS, shops=shops, dp="distributed"))
+    assert "--dp distributed" not in " ".join(answer(replace(GROCERS, shops=shops))["what_would_work"])
 
 
 @pytest.mark.parametrize("shops", [1, 2])

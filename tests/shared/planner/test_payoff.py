@@ -39,7 +39,7 @@ def measured(kind: Kind) -> list[tuple[float, int, float]]:
 
 
 def league(**changed):
-    base = League(shops=50, customers=200, epsilon=4.0, delta=1e-5, local=False, items=3_000)
+    base = League(shops=50, customers=200, epsilon=4.0, delta=1e-5, growth=1.0, items=3_000)
     return replace(base, **changed)
 
 
@@ -61,7 +61,7 @@ def test_central_noise_is_the_epsilon_itself():
 def test_local_noise_grows_with_the_root_of_the_shops():
     multiplier = 3.7304  # of one sum at epsilon 1 and delta 1e-5
     assert epsilon(gaussian(multiplier), LAW_DELTA) == pytest.approx(1.0, abs=1e-3)
-    found = league(epsilon=1.0, local=True, shops=16).epsilon_of_sum
+    found = league(epsilon=1.0, growth=4.0, shops=16).epsilon_of_sum
     assert found == pytest.approx(epsilon(gaussian(4 * multiplier), LAW_DELTA), rel=1e-3)
 
 
@@ -72,7 +72,7 @@ def test_gain_grows_with_everything_but_items(kind):
     assert gain_kept(league(customers=60, shops=60), kind) > base
     assert gain_kept(league(customers=60, epsilon=4.5), kind) > base
     assert gain_kept(league(customers=60, items=3_500), kind) < base
-    assert gain_kept(league(customers=60, local=True), kind) < base / 4
+    assert gain_kept(league(customers=60, growth=50**0.5), kind) < base / 4
 
 
 def test_ten_times_the_customers_are_worth_ten_times_the_epsilon():
@@ -101,7 +101,7 @@ def test_where_too_little_is_ever_kept_no_statistic_is_small_enough():
 
 
 def test_a_budget_that_moves_nothing_keeps_nothing():
-    hidden = league(epsilon=1e-4, shops=10**6, local=True)
+    hidden = league(epsilon=1e-4, shops=10**6, growth=1e3)
     assert gain_kept(hidden, GROCERY) < 1e-3
 
 
