@@ -258,6 +258,33 @@ def step(
     finish(found, bench.text(found), out, json_)
 
 
+@app.command()
+def distributed(
+    scenario: Annotated[str, typer.Option(help="As for hansa simulate.")] = "journey",
+    epsilon: Annotated[float, typer.Option(help="Claimed by all but central at the realised noise.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="Of all.")] = 1e-5,
+    method: Annotated[str, typer.Option(help="What is learnt.")] = "cooccurrence",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, from seed 0 on.")] = 3,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Accuracy under distributed noise, against central noise and local noise.
+
+    Central noise is there twice: at the epsilon claimed, and as large as all shops' shares together, which
+    are more than what is claimed. Sums are of whole numbers, without masks, which change no sum.
+
+    Examples:
+
+        hansa bench distributed --seeds 1
+
+        hansa bench distributed --epsilon 4 --out benchmarks
+    """
+    from hansa_simulations.bench import distributed as bench
+
+    found = bench.measure(scenario, epsilon, delta, seeds, method)
+    finish(found, bench.text(found), out, json_)
+
+
 def finish(
     found: timing.Document,
     text: Sequence[str],
