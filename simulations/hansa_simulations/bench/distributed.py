@@ -205,13 +205,14 @@ def text(found: timing.Document) -> list[str]:
     return [
         "# Distributed noise",
         "",
-        f"`hansa bench distributed --scenario {found['scenario']} --epsilon {found['epsilon']:g} --delta {delta} "
-        f"--method {found['method']} --seeds {len(seeds)}`: {words.count(data['shops'], 'shop')}, "
-        f"{words.count(data['customers'], 'customer')}, {words.count(data['items'], 'item')}; protocol last20, "
-        f"seeds {', '.join(map(str, seeds))}. A sum is over at least t = {shares['threshold']} of "
-        f"{data['shops']} shops, of which k = {shares['colluders']} are not counted on; the noise shares of "
-        f"h = {shares['honest']} make up the noise that is claimed, and all shops add theirs. NDCG@10, mean ± "
-        f"standard deviation over seeds. Unit of privacy: {words.UNIT}; delta {delta}.",
+        f"`hansa bench distributed --scenario {found['scenario']} --epsilon {found['epsilon']:g} "
+        f"--delta {delta} --method {found['method']} --seeds {len(seeds)}`: "
+        f"{words.count(data['shops'], 'shop')}, {words.count(data['customers'], 'customer')}, "
+        f"{words.count(data['items'], 'item')}; protocol last20, seeds {', '.join(map(str, seeds))}. A sum "
+        f"is over at least t = {shares['threshold']} of {data['shops']} shops, of which "
+        f"k = {shares['colluders']} are not counted on; the noise shares of h = {shares['honest']} make up "
+        "the noise that is claimed, and all shops add theirs. NDCG@10, mean ± standard deviation over seeds. "
+        f"Unit of privacy: {words.UNIT}; delta {delta}.",
         "",
         *timing.table(
             (
@@ -227,20 +228,22 @@ def text(found: timing.Document) -> list[str]:
             (_row(case) for case in found["cases"]),
         ),
         "",
-        f"Distributed over central with the same noise: **{ratio:.4f}** ({100 * (ratio - 1):+.2f} %); seed by seed "
-        f"{', '.join(f'{each:.4f}' for each in ratios)}, at most {100 * math.expm1(worst):.2f} % apart. "
-        f"Beside them: {beside}.",
+        f"Distributed over central with the same noise: **{ratio:.4f}** ({100 * (ratio - 1):+.2f} %); seed "
+        f"by seed {', '.join(f'{each:.4f}' for each in ratios)}, at most {100 * math.expm1(worst):.2f} % "
+        f"apart. Beside them: {beside}.",
         "",
-        f"Sigma is the standard deviation of the noise in the sum over all shops of the release "
+        "Sigma is the standard deviation of the noise in the sum over all shops of the release "
         f"`{rows[SHARED]['release']}`, over the most that one customer may change in it. The epsilon of that "
-        "noise holds for somebody who sees the sum alone and knows no shop's share; the epsilon claimed holds "
-        "also against k shops, with only t in the sum, and under local against everybody, for each shop by "
-        "itself. Central at the realised noise has the hyperparameters of the distributed run, and the epsilon "
-        "that its noise is then worth; for the same noise that is less than under distributed, since Gaussian "
-        "noise has a closed form where Skellam's epsilon comes from Renyi DP. Gain kept: (served - alone) / (pooled - alone).",
+        "noise holds for somebody who sees the sum alone and knows no shop's share; the epsilon claimed "
+        "holds also against k shops, with only t in the sum, and under local against everybody, for each "
+        "shop by itself. Central at the realised noise has the hyperparameters of the distributed run, and "
+        "the epsilon that its noise is then worth: less than under distributed, since Gaussian noise has a "
+        "closed form where Skellam's epsilon comes from Renyi DP. Gain kept: (served - alone) / (pooled - "
+        "alone).",
         "",
-        "Hyperparameters, by rules from public figures ([Results](../docs/results.md#how-the-settings-were-chosen)); "
-        "what differs from the method's defaults:",
+        "Hyperparameters, by rules from public figures "
+        "([Results](../docs/results.md#how-the-settings-were-chosen)); what differs from the method's "
+        "defaults:",
         "",
         *(f"- {case['name']}: {_told(case['hyperparameters'])}" for case in found["cases"]),
         "",
