@@ -258,6 +258,63 @@ def step(
     finish(found, bench.text(found), out, json_)
 
 
+@app.command()
+def distributed(
+    scenario: Annotated[str, typer.Option(help="As for hansa simulate.")] = "journey",
+    epsilon: Annotated[float, typer.Option(help="Claimed by all but central at the realised noise.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="Of all.")] = 1e-5,
+    method: Annotated[str, typer.Option(help="What is learnt.")] = "cooccurrence",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, from seed 0 on.")] = 3,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Accuracy under distributed noise, against central noise and local noise.
+
+    Central noise is there twice: at the epsilon claimed, and as large as all shops' shares together, which
+    are more than what is claimed. Sums are of whole numbers, without masks, which change no sum.
+
+    Examples:
+
+        hansa bench distributed --seeds 1
+
+        hansa bench distributed --epsilon 4 --out benchmarks
+    """
+    from hansa_simulations.bench import distributed as bench
+
+    found = bench.measure(scenario, epsilon, delta, seeds, method)
+    finish(found, bench.text(found), out, json_)
+
+
+@app.command()
+def secagg(
+    shops: Annotated[
+        list[int] | None, typer.Option(min=3, help="How many; repeat for several. Default: 10 and 100.")
+    ] = None,
+    entries: Annotated[
+        list[int] | None,
+        typer.Option(min=50, help="Numbers in a vector, a multiple of 50; repeat. Default: 1e5 and 1e7."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each case that count.")] = 3,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Masked sums: seconds and bytes of each stage, for a shop and the coordinator, against bare ones.
+
+    Needs no data. One thread; about two minutes. Whole rounds of the masking protocol with all shops, once
+    with everybody and once with a tenth lost after sharing; small sums are checked to be exact.
+
+    Examples:
+
+        hansa bench secagg
+
+        hansa bench secagg --shops 50 --entries 1000000 --out benchmarks
+    """
+    from hansa_simulations.bench import secagg as bench
+
+    found = bench.measure(shops or bench.SHOPS, entries or bench.ENTRIES, repeats)
+    finish(found, bench.text(found), out, json_)
+
+
 def finish(
     found: timing.Document,
     text: Sequence[str],

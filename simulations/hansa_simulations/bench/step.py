@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from hansa.dp.opacus_reference import Way, stepper
 from hansa.rng import seeded_generator
 from hansa_simulations.bench import timing
+from hansa_simulations.memory import peak_memory, reset_peak_memory
 
 CUSTOMERS, POSITIVES, NEGATIVES, WIDTH = 256, 20, 4, 64
 SIZES = (3_706, 50_000, 500_000)
@@ -120,16 +120,9 @@ def peak_here(way: Way, items: int) -> int:
     torch.set_num_threads(THREADS)
     _take(_make(way, 1_000), batch(1_000), 1)  # whatever libraries keep for themselves
     step, rows = _make(way, items), batch(items)
-    status = Path("/proc/self/status")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts here
-    start = _kilobytes(status, "VmRSS")
+    start = reset_peak_memory()
     _take(step, rows, 3)
-    return 1024 * max(0, _kilobytes(status, "VmHWM") - start)
-
-
-def _kilobytes(status: Path, name: str) -> int:
-    lines = status.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+    return int(2**20 * (peak_memory() - start))
 
 
 def _make(way: Way, items: int) -> Callable[..., None]:
