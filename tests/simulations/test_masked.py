@@ -1,0 +1,168 @@
+"""A masked league through the two Flower apps, against the same league without masks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hansa.dp.ledger import Budget, Ledger
+from hansa.errors import RefusalError
+from hansa.plan import make_plan
+from hansa.records import Request
+from hansa.rng import Source, seeded_generator
+from hansa.schema import Histories
+from hansa_client.masking import answer_stage
+from hansa_client.shop import LocalShop
+from hansa_client.training import consider
+from hansa_simulations.engine import Dropouts, run_in_process
+from hansa_simulations.members import simulated_members, simulated_roster
+
+ITEMS, SEED = 30, 5
+
+
+def plan(shops, masked, **changed):
+    roster = simulated_roster(shops, SEED).digest if masked else ""
+    return make_plan(
+        **{
+            "run": "r",
+            "method": "cooccurrence",
+            "settings": {"vocabulary": 12},
+            "n_items": ITEMS,
+            "dp": "distributed",
+            "epsilon": 8.0,
+            "delta": 1e-5,
+            "shops": shops,
+            "customers": 1000,
+            "masked": masked,
+            "roster": roster,
+            **changed,
+        }
+    )
+
+
+def league(the_plan, ceiling=8.0):
+    members = simulated_members(the_plan, SEED) if the_plan.roster else [None] * the_plan.shops
+    shops = []
+    for position in range(the_plan.shops):
+        items = seeded_generator(position, "items").integers(0, ITEMS, 48)
+        ledger = Ledger(Budget(ceiling, 1e-5))
+        if the_plan.roster:
+            ledger.approve(the_plan.roster, ())
+        shops.append(
+            LocalShop(
+                f"s{position}",
+                Histories.from_pairs(np.repeat(np.arange(6), 8), items, 6, ITEMS),
+                ledger,
+                6,
+                allowed=("distributed",),
+                noise=Source(0, ("noise", position)),
+                coins=Source(0, ("coins", position)),
+                member=members[position],
+                unmasked=True,
+            )
+        )
+    return shops
+
+
+def run(shops, masked, drop=0.0):
+    the_plan, reports = plan(shops, masked), []
+    there = league(the_plan)
+    roster = simulated_roster(shops, SEED) if masked else None
+    state = run_in_process(
+        the_plan, there, seed=1, listeners=[reports.append], roster=roster, dropouts=Dropouts(drop, 3)
+    )
+    return state, reports, there
+
+
+@pytest.mark.parametrize(("shops", "drop"), [(3, 0.0), (12, 0.0), (30, 0.1), (111, 0.1)])
+def test_masks_change_no_bit_of_the_sum_whoever_drops_out(shops, drop):
+    masked, reports, there = run(shops, True, drop)
+    bare, others, _ = run(shops, False, drop)
+    assert [report.answered for report in reports] == [report.answered for report in others]
+    assert (sum(len(report.missing) for report in reports) > 0) == (drop > 0)
+    for name, table in bare.items():
+        assert table.tobytes() == masked[name].tobytes(), name
+    for shop in there:  # charged at the upload, dropped later or not
+        assert shop.ledger.reservations["r"].charged <= 2
+
+
+def test_too_few_shops_end_the_run_with_one_line():
+    with pytest.raises(RefusalError, match="aborted: .* shops .*, 24 are needed"):
+        run(30, True, 0.6)
+    with pytest.raises(RefusalError, match="needs 24; nothing of it may be used"):
+        run(30, False, 0.6)
+
+
+def test_what_is_charged_stays_charged_when_the_round_is_given_up():
+    the_plan = plan(10, True)
+    there = league(the_plan)
+    roster = simulated_roster(10, SEED)
+
+    class AfterUpload(Dropouts):
+        def dropped(self, message):
+            return message.metadata.message_type == "query.agree"
+
+    with pytest.raises(RefusalError, match="0 shops agreed on the survivors"):
+        run_in_process(the_plan, there, seed=1, roster=roster, dropouts=AfterUpload(1.0, 0))
+    assert [shop.ledger.reservations["r"].charged for shop in there] == [1] * 10
+
+
+def ask(shop, the_plan):
+    return consider(shop, Request(the_plan.run, 0, the_plan.model_dump_json(), {}))
+
+
+def test_a_shop_refuses_a_league_that_it_has_not_approved():
+    the_plan = plan(4, True)
+    shop = league(the_plan)[0]
+    assert ask(shop, the_plan).accepted
+    for changed, said in (
+        ({"member": None}, "not approved the roster"),
+        ({"ledger": Ledger(Budget(8.0, 1e-5))}, "not approved the roster"),
+        ({"member": replace(shop.member, threshold=4, honest=3)}, "policy: honest"),
+        ({"member": replace(shop.member, vouched=frozenset())}, "policy: vouching"),
+        ({"member": replace(shop.member, bits=64)}, "policy: bits"),
+        ({"allowed": ("local",)}, "does not take part"),
+    ):
+        answer = ask(replace(shop, plans={}, **changed), the_plan)
+        assert not answer.accepted
+        assert said in answer.reason
+        assert not Ledger.reservations.fget(changed.get("ledger", Ledger(Budget(1, 1e-5))))
+
+
+def test_a_deployed_shop_never_sends_its_part_bare():
+    the_plan = plan(4, False)
+    shop = replace(league(the_plan)[0], unmasked=False)
+    answer = ask(shop, the_plan)
+    assert not answer.accepted
+    assert answer.reason == "the shop's part of a sum does not leave without masks"
+
+
+def test_a_round_on_other_terms_than_the_plans_is_refused():
+    the_plan = plan(4, True)
+    shop = league(the_plan)[0]
+    assert ask(shop, the_plan).accepted
+    state = the_plan.learner.initial_state(seeded_generator(0))
+    good = the_plan.parameters(1, state)
+    for changed in (
+        {"sigma": good.sigma / 2},
+        {"sensitivity": good.sensitivity * 4},
+        {"entries": good.entries + 1},
+        {"bits": 16},
+        {"plan": "0" * 64},
+        {"release": "pairs"},
+        {"threshold": 3, "honest": 2},
+    ):
+        asked = replace(good, **changed)
+        if asked == good:
+            continue
+        answer, kept = answer_stage(shop, "advertise", Request("r", 1, asked.to_json(), {}), None)
+        assert not answer.accepted, changed
+        assert kept is None
+    assert shop.ledger.reservations["r"].charged == 0
+    answer, kept = answer_stage(shop, "advertise", Request("r", 1, good.to_json(), {}), None)
+    assert answer.accepted
+    again, _ = answer_stage(shop, "advertise", Request("r", 1, good.to_json(), {}), None)
+    assert "repeated" in again.reason
+    lost, _ = answer_stage(shop, "share", Request("r", 1, "", {}, {}), None)
+    assert lost.reason == "state lost"
+    assert kept != b""
