@@ -186,6 +186,7 @@ class Round:
         self._follows(member, _UPLOAD)
         transcript, survivors = self._transcript(), listed.survivors
         self._check_list("survivors", survivors, member.name, self.shared)
+        # Follows from the policy and the threshold today; the noise rests on it, so it is looked at itself.
         member.check_survivors(self.parameters, survivors)
         if not transcript.graph.survives(survivors):
             raise _refusal("too few shops", "the survivors could be cut off from each other")

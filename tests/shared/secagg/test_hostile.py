@@ -274,6 +274,21 @@ def test_envelopes_missing_swapped_changed_or_of_others(league: League) -> None:
             shop.reply("open", request)
 
 
+def test_envelope_sent_back_to_its_sender(league: League) -> None:
+    """The key that two shops agree on is the same for both, but not that of the two directions."""
+    some = league(4, threshold=3)
+    attacker = Coordinator(some)
+    adverts = attacker.adverts()
+    envelopes = {name: shop.reply("share", adverts) for name, shop in some.shops.items()}
+    for each in envelopes.values():
+        attacker.server.envelopes(each)
+    delivery = attacker.server.deliveries()["s00"]
+    assert envelopes["s00"].recipients[0] == delivery.senders[0] == "s01"
+    mirrored = [envelopes["s00"].sealed[0], *delivery.sealed[1:]]
+    with refused("bad envelopes", "of s01 does not open"):
+        some.shops["s00"].reply("open", replace(delivery, sealed=mirrored))
+
+
 def test_list_of_those_who_shared(league: League) -> None:
     some = league(5, threshold=4)
     delivery = Coordinator(some).deliveries()["s00"]
@@ -439,3 +454,28 @@ def test_stages_follow_each_other(league: League, stage: str) -> None:
     shop.advertise(replace(some.parameters, round=2))
     with refused("repeated or out of order"):
         shop.reply(stage, requests[stage])
+
+
+def test_survivors_that_k_shops_could_cut_apart(league: League) -> None:
+    """On a ring, with all but k shops of two windows said to be lost, though the threshold is kept.
+
+    A sum over what lies between the windows could then be unmasked.
+    """
+    some = league(140, entries=1, threshold=72, colluders=1)
+    attacker = Coordinator(some)
+    deliveries = attacker.deliveries()
+    graph = attacker.server._graph
+    windows = graph._ring[: graph.reach] + graph._ring[70 : 70 + graph.reach]
+    gone = set(windows[1:])
+    names = sorted(some.names)
+    left = [name for name in names if name not in gone]
+    shop = some.shops[left[0]]
+    at = dict(zip(deliveries[left[0]].senders, deliveries[left[0]].sealed, strict=True))
+    senders = [name for name in left if name in at]
+    with refused("too few shops", "cut off"):
+        shop.reply("open", Delivery(left, senders, [at[name] for name in senders]))
+    masked = [some.shops[name].reply("open", deliveries[name]).upload.signature for name in names]
+    survivors = Survivors(names, masked)
+    with refused("too few shops", "cut off"):
+        shop.reply("agree", without(survivors, *gone))
+    shop.reply("agree", without(survivors, *windows[2:]))
