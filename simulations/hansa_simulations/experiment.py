@@ -14,19 +14,8 @@ from hansa.dp.private_sum import PerformanceSettings
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
 from hansa.models.content import Content
-from hansa.plan import (
-    DP_MODELS,
-    Plan,
-    Setting,
-    declared,
-    default_delta,
-    epsilon_of_sum,
-    make_plan,
-    recommended_settings,
-    rounds_setting,
-    setting_types,
-    variant,
-)
+from hansa.plan import DP_MODELS, Plan, Setting, declared, default_delta, make_plan, setting_types
+from hansa.recommended import epsilon_of_sum, recommended_settings, rounds_setting, variant
 from hansa.rng import Source, seeded_generator
 from hansa.secagg.parameters import default_threshold
 from hansa.secagg.roster import Member

@@ -16,8 +16,8 @@ from hansa.plan import (
     default_delta,
     make_plan,
     parse_plan,
-    rounds_setting,
 )
+from hansa.recommended import rounds_setting
 
 
 def made(**changed):

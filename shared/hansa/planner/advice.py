@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hansa.plan import build_method, declared, recommended_settings
+from hansa.plan import build_method, declared
 from hansa.planner.payoff import KINDS, WORTH_JOINING, Kind, gain_kept, most_items, pays, share_kept
 from hansa.planner.question import Question, league_of, statistic_items
+from hansa.recommended import recommended_settings
 from hansa.secagg.parameters import LEAST_SHOPS, MOST_SHOPS
 
 Verdict = Literal["can pay", "unlikely", "hopeless"]

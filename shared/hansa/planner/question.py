@@ -12,19 +12,9 @@ from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.dpals import Dpals
 from hansa.models.subspace import Subspace
-from hansa.plan import (
-    Plan,
-    Setting,
-    build_method,
-    declared,
-    default_delta,
-    epsilon_of_sum,
-    make_plan,
-    noise_growth,
-    recommended_settings,
-    variant,
-)
+from hansa.plan import Plan, Setting, build_method, declared, default_delta, make_plan, noise_growth
 from hansa.planner.payoff import League
+from hansa.recommended import epsilon_of_sum, recommended_settings, variant
 from hansa.secagg.parameters import LEAST_SHOPS, MOST_SHOPS, default_threshold
 
 DP_CHOICES: tuple[DpModel, ...] = get_args(DpModel)

@@ -11,7 +11,7 @@ from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import EMBEDDINGS, PAIRS, Cooccurrence
 from hansa.models.ease import PrimalEase
 from hansa.models.hybrid import Hybrid
-from hansa.plan import recommended_settings
+from hansa.recommended import recommended_settings
 from hansa.rng import seeded_generator
 from hansa.schema import Histories, stack
 

@@ -8,7 +8,8 @@ from hansa.models.base import NoisySum
 from hansa.models.dpals import ITEMS as FACTORS
 from hansa.models.dpals import Dpals
 from hansa.models.popularity import COUNTS
-from hansa.plan import build_method, recommended_settings
+from hansa.plan import build_method
+from hansa.recommended import recommended_settings
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
 

@@ -7,7 +7,8 @@ from hansa.errors import UsageError
 from hansa.models.cooccurrence import EMBEDDINGS, Cooccurrence
 from hansa.models.popularity import COUNTS
 from hansa.models.subspace import BASIS, Subspace
-from hansa.plan import LARGEST_MATRIX, build_method, recommended_settings, rounds_setting, variant
+from hansa.plan import build_method
+from hansa.recommended import LARGEST_MATRIX, recommended_settings, rounds_setting, variant
 from hansa.rng import seeded_generator
 
 ITEMS = 60
