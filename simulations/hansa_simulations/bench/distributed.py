@@ -87,7 +87,7 @@ def measure(scenario: str, budget: float, delta: float, seeds: int, method: str)
         delta=shared.delta,
         seeds=list(range(seeds)),
         data=first["data"],
-        shares={"threshold": shared.threshold, "colluders": shared.colluders, "honest": shared.honest},
+        shares=first["privacy"]["distributed"],
         references={name: _figures(runs[SHARED], name) for name in LINES},
         not_covered=first["privacy"]["not_covered"],
     )
@@ -235,7 +235,8 @@ def text(found: timing.Document) -> list[str]:
         "Sigma is the standard deviation of the noise in the sum over all shops of the release "
         f"`{rows[SHARED]['release']}`, over the most that one customer may change in it. The epsilon of that "
         "noise holds for somebody who sees the sum alone and knows no shop's share; the epsilon claimed "
-        "holds also against k shops, with only t in the sum, and under local against everybody, for each "
+        "holds also against k shops, with only t in the sum (with all in it, against k: "
+        f"{words.epsilon_text(shares['epsilon_realised'])}), and under local against everybody, for each "
         "shop by itself. Central at the realised noise has the hyperparameters of the distributed run, and "
         "the epsilon that its noise is then worth: less than under distributed, since Gaussian noise has a "
         "closed form where Skellam's epsilon comes from Renyi DP. Gain kept: (served - alone) / (pooled - "
