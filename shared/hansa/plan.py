@@ -279,8 +279,9 @@ def _one_door(plan: Plan) -> Plan:
         raise UsageError("plan: roster: a masked league has one, any other has none")
     try:
         for release in plan.releases:
+            release.shared_mechanism.share(plan.honest)
             plan.bits(release)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"plan: {release.name}: {error}") from error
     return plan
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from hansa.cli import main
-from hansa.dp.accounting import gaussian
+from hansa.dp.accounting import gaussian, skellam
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.beside import Beside
 from hansa.dp.ledger.entries import public_hex
@@ -161,3 +161,22 @@ def test_a_file_that_is_no_ledger_ends_with_4(tmp_path, capsys):
         assert code == 4
         assert "the file is damaged or cannot be opened: file is not a database" in err
     assert run(capsys, "receipt", tmp_path / "notes.sqlite")[0] == 3
+
+
+def test_verify_and_show_know_shared_noise_and_approved_rosters(tmp_path, capsys):
+    path, event = tmp_path / "shop.sqlite", skellam(90.0 * 2**24, 2**24, 2**22)
+    ledger = LedgerFile(path, Budget(5.0, 1e-5), name="corner shop")
+    ledger.approve("a" * 64, ["east"])
+    ledger.reserve("autumn", (event,) * 2)
+    ledger.charge("autumn", event, {"round": 1, "release": "counts"})
+    code, out, err = run(capsys, "verify", path)
+    assert (code, err) == (0, "")
+    assert "4 entries, all in order" in out
+    code, out, err = run(capsys, "show", path)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[:4]] == ["1", "2", "3", "4"]
+    assert "roster" in out.splitlines()[1]
+    content = path.read_bytes()
+    assert content.count(b'"skellam"') == 2
+    path.write_bytes(content.replace(b'"skellam",1509949440.0', b'"skellam",1509949441.0'))
+    assert run(capsys, "verify", path)[0] == 4

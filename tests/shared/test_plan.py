@@ -1,4 +1,5 @@
 import json
+import math
 import time
 
 import pytest
@@ -18,6 +19,7 @@ from hansa.plan import (
     parse_plan,
 )
 from hansa.recommended import rounds_setting
+from hansa.rng import seeded_generator
 
 
 def made(**changed):
@@ -260,3 +262,138 @@ def test_the_shares_of_all_releases_are_one_budget(name):
     settings = {"hybrid": {"refinement_share": 0.3, "refinement_rounds": 7}}.get(name, {})
     spent = [release.noise_multiplier**-2 for release in build_method(name, 50, settings).releases()]
     assert sum(spent) == pytest.approx(1)
+
+
+ROSTER = "5a" * 32
+
+
+def shared(**changed):
+    usual = {"dp": "distributed", "shops": 10, "settings": {}, "method": "popularity", "roster": ROSTER}
+    return made(**{**usual, **changed})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", [0.5, 4.0])
+def test_every_method_has_a_distributed_plan_within_its_epsilon(method, target):
+    plan = shared(method=method, epsilon=target, n_items=50)
+    assert 0.995 * target < epsilon(plan.event(), 1e-5) <= target
+    for release in plan.releases:
+        assert release.noise == "skellam"
+        assert plan.bits(release) in (16, 24, 32, 40)
+        assert release.event == release.shared_mechanism.event
+    assert parse_plan(plan.model_dump_json()) == plan
+    assert parse_plan(plan.model_dump_json()).steps == plan.steps
+
+
+@pytest.mark.parametrize(("shops", "expected"), [(3, (3, 1, 2)), (10, (8, 1, 7)), (40, (32, 4, 28))])
+def test_thresholds_by_default_and_what_is_left_of_them(shops, expected):
+    plan = shared(shops=shops)
+    assert (plan.threshold, plan.colluders, plan.honest) == expected
+
+
+@pytest.mark.parametrize("dp", ["central", "local"])
+def test_thresholds_and_rosters_are_of_distributed_plans_only(dp):
+    plan = made(dp=dp, threshold=7, colluders=2, masked=False, roster=ROSTER)
+    assert (plan.threshold, plan.colluders, plan.masked, plan.roster) == (0, 0, True, "")
+    assert {release.noise for release in plan.releases} == {"gaussian"}
+
+
+THRESHOLDS = (
+    r"secure aggregation: threshold t {} and colluders k {} of 10 shops n; needed: 1 <= k < t <= n and 2"
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"threshold": 5}, THRESHOLDS.format(5, 1)),
+        ({"threshold": 11}, THRESHOLDS.format(11, 1)),
+        ({"colluders": 0, "threshold": 8}, THRESHOLDS.format(8, 0)),
+        ({"threshold": 6, "colluders": 2}, THRESHOLDS.format(6, 2)),
+        ({"shops": 2}, "secure aggregation: 2 shops; it takes 3 to 500"),
+        ({"shops": 501}, "secure aggregation: 501 shops; it takes 3 to 500"),
+        ({"roster": ""}, "plan: roster: a masked league has one, any other has none"),
+        ({"masked": False}, "plan: roster: a masked league has one, any other has none"),
+        (
+            {"method": "dpsgd", "settings": {"sampling_rate": 0.5}},
+            "method.sampling_rate: distributed noise has no amplification by sampling; use 1",
+        ),
+        (
+            {"method": "dpsgd", "settings": {"local_steps": 2}},
+            "method.local_steps: distributed takes one step a round; use 1, or --dp local",
+        ),
+        ({"customers": 10**18}, "would need 80 bits; declare fewer customers"),
+        ({"customers": 10**400}, "plan: counts:"),
+    ],
+)
+def test_distributed_plans_that_prove_nothing_are_refused(changed, said):
+    with pytest.raises(UsageError) as error:
+        shared(**changed)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def distributed(**changed):
+    usual = {"dp": "distributed", "shops": 10, "threshold": 8, "colluders": 1, "roster": ROSTER}
+    return as_json(**{**usual, **changed})
+
+
+def test_the_control_is_a_plan():
+    assert parse_plan(distributed()).honest == 7
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"threshold": 5},
+        {"colluders": 0},
+        {"colluders": 8},
+        {"threshold": -1},
+        {"roster": "5A" * 32},
+        {"roster": "5a" * 31},
+        {"masked": False},
+        {"masked": None},
+        {"customers": 10**18},
+        {"customers": 10**400},
+        {"noise_scale": 1e200},
+        {"noise_scale": 1e308},
+        {"noise_scale": 1e9},
+        {"method": "dpsgd", "settings": {"sampling_rate": 0.5}},
+        {"method": "dpsgd", "settings": {"local_steps": 2}},
+    ],
+)
+def test_hostile_distributed_plans_are_refused(changed):
+    with pytest.raises(UsageError) as error:
+        parse_plan(distributed(**changed))
+    assert "\n" not in str(error.value)
+
+
+def test_noise_that_no_shop_can_draw_is_refused_before_anybody_is_asked():
+    with pytest.raises(UsageError, match="a shop's share of the noise would have variance"):
+        shared(method="cooccurrence", n_items=8000, settings={"vocabulary": 8000}, epsilon=0.03, shops=3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 5e-324, 1e-200, 1e-9])
+def test_distributed_plans_with_hardly_any_noise_are_measured_as_having_none(scale):
+    assert epsilon(parse_plan(distributed(noise_scale=scale)).event(), 1e-5) == math.inf
+
+
+def test_the_sum_s_modulus_holds_all_shops_shares():
+    plan = shared(customers=3000, epsilon=0.05)
+    (release,) = plan.releases
+    mechanism = release.shared_mechanism
+    assert plan.bits(release) == mechanism.bits(3000, 10 / 7)
+    assert plan.bits(release) == plan.parameters(1, {}).bits
+
+
+def test_round_parameters_say_what_the_plan_says():
+    plan = shared(method="cooccurrence", n_items=30)
+    for round_, release in enumerate(plan.releases, start=1):
+        said = plan.parameters(round_, plan.learner.initial_state(seeded_generator(0)))
+        mechanism = release.shared_mechanism
+        assert (said.run, said.round, said.release) == ("r", round_, release.name)
+        assert (said.plan, said.roster) == (plan.digest, ROSTER)
+        assert (said.entries, said.scale) == (release.rows * release.width, mechanism.scale)
+        assert (said.sensitivity, said.sigma) == (mechanism.squared, release.noise_multiplier)
+        assert (said.threshold, said.honest, said.colluders) == (8, 7, 1)
+        said.check(plan.shops)

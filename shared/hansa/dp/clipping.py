@@ -141,15 +141,15 @@ class RowContributions:
     @cached_property
     def _layout(self) -> _Layout:
         each = max(1, self.n_customers)
-        keys = self.rows.numpy() * each + self.customers.numpy()
-        order = np.argsort(keys)
-        keys = keys[order]
+        unordered = self.rows.numpy() * each + self.customers.numpy()
+        order = np.argsort(unordered)
+        keys = unordered[order]
         same = keys[1:] == keys[:-1]
         shared = np.zeros(len(keys), dtype=np.bool_)
         shared[1:] = same
         shared[:-1] |= same
-        repeated = order[shared]
-        unique, own = np.unique(keys[shared], return_inverse=True)
+        repeated = np.sort(order[shared])  # as given, so that no sum's rounding depends on other customers
+        unique, own = np.unique(unordered[repeated], return_inverse=True)
         values = torch.zeros(len(unique), self.values.shape[1], dtype=torch.float64)
         values.index_add_(0, torch.from_numpy(own), self.values[torch.from_numpy(repeated)].double())
         rows, customers = (torch.from_numpy(part) for part in np.divmod(unique, each))
@@ -241,7 +241,7 @@ class OuterContributions:
             nobody = torch.zeros(0, dtype=torch.int64)
             extra = nobody, nobody, self.coefficients.new_zeros(0)
         owners, spots, further = extra
-        factors = self.factors.float() * scale[:, None].float()
+        factors = (self.factors.double() * scale[:, None]).float()  # a float32 has no room for some scales
         step = max(1, _IN_CACHE // max(1, self.coefficients.shape[1] * width))
         for start in range(0, count, step):
             some = slice(start, start + step)

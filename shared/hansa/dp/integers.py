@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dp_accounting import DpEvent
 
 from hansa.dp.events import NON_PRIVATE, skellam
-from hansa.dp.skellam import Skellam
+from hansa.dp.skellam import LARGEST_VARIANCE, Skellam
 from hansa.rng import Generator
 
 Integers = npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ class IntegerSkellam:
     @property
     def variance(self) -> float:
         """Of the whole noise in an entry, in squared quanta."""
-        return self.multiplier**2 * self.squared
+        return self.multiplier * self.multiplier * self.squared
 
     @property
     def deviation(self) -> float:
@@ -109,10 +109,21 @@ class IntegerSkellam:
             raise ValueError(f"sums would need {bits} bits; declare fewer customers")
         return max(16, bits)
 
+    def share(self, honest: int) -> float:
+        """Variance of one shop's share of the noise, in squared quanta.
+
+        Raises:
+            ValueError: No noise so large can be drawn.
+        """
+        variance = self.variance / honest
+        if variance > LARGEST_VARIANCE:
+            raise ValueError(f"a shop's share of the noise would have variance {variance:.3g}, above 1e13")
+        return variance
+
     def add_share(self, total: Integers, honest: int, generator: Generator) -> None:
         """Add one shop's share of the noise to int64 [entries], in place; ``generator`` is secret."""
-        if self.multiplier:
-            Skellam(self.variance / honest).add_to(total, generator)
+        if self.variance:
+            Skellam(self.share(honest)).add_to(total, generator)
 
 
 def residues(total: Integers, bits: int) -> Residues:

@@ -42,7 +42,7 @@ def integer_sum(
 
 def _add(group: Group, squared: int, total: Tensor, coins: Generator) -> None:
     block, values = _stochastic(group.block, coins), _stochastic(group.values, coins)
-    over = _squares(group, block, values) > squared
+    over = ~(_squares(group, block, values) <= squared)  # also what is no number
     if bool(over.any()):
         block = torch.where(over[:, None, None], group.block.trunc(), block)
         values = torch.where(over[group.owners, None], group.values.trunc(), values)
@@ -54,7 +54,7 @@ def _add(group: Group, squared: int, total: Tensor, coins: Generator) -> None:
         # Whole numbers below 2^17 each, few enough that float64 holds their sums exactly.
         sums = block.sum(dim=0, dtype=torch.float64).to(torch.int64)
         if group.rows is None:
-            total += sums
+            total[: len(sums)] += sums
         else:
             total.index_add_(0, group.rows, sums)
     if not values.numel():

@@ -23,14 +23,14 @@ _GUIDE = 18  # bits of a word that the guide table is asked with
 _FINER = 32  # further bits that the cumulative distribution is kept to
 _SERIES = 1e4  # variance from which the asymptotic series is exact to the last bit
 _TAIL = 2.0**-100
-_LARGEST = 1e13
+LARGEST_VARIANCE = 1e13
 
 
 class Skellam:
     """The difference of two Poisson numbers of the same mean: Skellam (1946).
 
     Guarantee: every number is independent, and its distribution is that of ``masses``, rounded to 2^-95,
-    which are the exact ones up to a relative 10^-13, cut where less than 2^-90 is left; so that d numbers
+    which are the exact ones up to a relative 10^-13, cut where less than 2^-80 is left; so that d numbers
     together differ from exact ones by a factor of at most exp(10^-13 d) but for an event of probability
     2^-70 d. It assumes that AES in counter mode cannot be told from true bits, and a secret generator.
 
@@ -42,7 +42,7 @@ class Skellam:
     """
 
     def __init__(self, variance: float) -> None:
-        if not 0 < variance <= _LARGEST:
+        if not 0 < variance <= LARGEST_VARIANCE:
             raise ValueError(
                 f"the variance of Skellam noise must be above 0 and below 1e13, not {variance:g}"
             )
@@ -131,9 +131,10 @@ def _table(variance: float) -> tuple[Words, Words, npt.NDArray[np.int32]]:
     parts = np.floor(np.ldexp(scaled - whole, _FINER)).astype(np.uint64)
     rounded = np.cumsum(parts)  # below 2^63 for 2^31 of them
     words = np.cumsum(whole.astype(np.uint64)) + (rounded >> np.uint64(_FINER))
-    # What rounding has lost goes to 0, the likeliest: every threshold moves up.
+    # What rounding has lost, or won, is shared by all: given to 0 alone it would show at large variances.
     lost = (1 << (_BITS + _FINER)) - ((int(words[-1]) << _FINER) + int(rounded[-1]) % (1 << _FINER))
-    words, finer = _moved(words, rounded & np.uint64((1 << _FINER) - 1), lost)
+    by = np.rint(lost * (words / float(words[-1]))).astype(np.int64)
+    words, finer = _moved(words, rounded & np.uint64((1 << _FINER) - 1), by)
     words, finer = words[:-1], finer[:-1]  # the last value has no end
     starts = np.arange(1 << _GUIDE, dtype=np.uint64) << np.uint64(_BITS - _GUIDE)
     first = np.searchsorted(words, starts, side="left")
@@ -141,9 +142,8 @@ def _table(variance: float) -> tuple[Words, Words, npt.NDArray[np.int32]]:
     return words, finer, np.where(first == last, first, -1).astype(np.int32)
 
 
-def _moved(words: Words, finer: Words, by: int) -> tuple[Words, Words]:
-    """The fixed-point numbers moved by ``by`` units in the last place."""
-    up, rest = divmod(by, 1 << _FINER)
-    sums = finer + np.uint64(rest)
-    carried = words + (sums >> np.uint64(_FINER)) + np.uint64(up % (1 << 64))
+def _moved(words: Words, finer: Words, by: Integers) -> tuple[Words, Words]:
+    """The fixed-point numbers, each moved by ``by`` units in the last place."""
+    sums = finer + (by & ((1 << _FINER) - 1)).view(np.uint64)
+    carried = words + (sums >> np.uint64(_FINER)) + (by >> _FINER).view(np.uint64)
     return carried, sums & np.uint64((1 << _FINER) - 1)

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.dp.clipping import ROUNDING_SLACK, OuterContributions, RowContributions, clipped_sum
+import hansa.dp.clipping as clipping
+from hansa.dp.clipping import (
+    ROUNDING_SLACK,
+    DenseContributions,
+    OuterContributions,
+    RowContributions,
+    clip,
+    clipped_sum,
+)
 from hansa.rng import seeded_generator
 
 ROWS, WIDTH = 9, 3
@@ -271,3 +279,73 @@ def test_normalised_keeps_directions_at_norm_one(seed, extras, size):
     for old, new in zip(before, after, strict=True):
         length = norm(old)
         np.testing.assert_allclose(new, old / length if length > 0 else 0 * old, rtol=1e-9, atol=1e-15)
+
+
+def grouped(contributions, scale, width=WIDTH):
+    """Every customer's own entries by ``groups``: float64 [customers, rows, width]; no place twice."""
+    tables = []
+    for group in contributions.groups(scale):
+        table = np.zeros((len(group.block), ROWS, width))
+        rows = np.arange(group.block.shape[1]) if group.rows is None else group.rows.numpy()
+        assert len(np.unique(rows)) == len(rows)
+        table[:, rows] = group.block.double().numpy()
+        owners, spots = group.owners.numpy(), group.spots.numpy()
+        assert len({*zip(owners.tolist(), spots.tolist(), strict=True)}) == len(owners)
+        for owner, spot, value in zip(owners, spots, group.values.double().numpy(), strict=True):
+            assert not table[owner, spot].any()
+            table[owner, spot] = value
+        tables.append(table)
+    return np.concatenate(tables) if tables else np.zeros((0, ROWS, width))
+
+
+def forms(seed, customers):
+    draw = seeded_generator(seed, "dense")
+    yield row_contributions(seed, customers, 40)
+    for extras in (False, True):
+        for some_rows in (False, True):
+            yield outer_contributions(seed, customers, extras, some_rows)
+    yield DenseContributions(torch.from_numpy(draw.standard_normal((customers, ROWS, WIDTH))))
+
+
+@pytest.mark.parametrize("cache", [1, 40, 1 << 18])
+@given(seed=st.integers(0, 10**6), customers=st.integers(1, 7), bound=BOUNDS)
+@settings(max_examples=25)
+def test_groups_are_every_customer_s_part_of_the_sum(cache, seed, customers, bound):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clipping, "_IN_CACHE", cache)
+        for contributions in forms(seed, customers):
+            (kept,), scale = clip([contributions], bound)
+            found = grouped(kept, scale)
+            assert len(found) == customers
+            total = clipped_sum([contributions], bound, zeros())
+            np.testing.assert_allclose(found.sum(axis=0), total, rtol=1e-5, atol=1e-5 * bound)
+            for customer, table in enumerate(found):
+                alone = zeros()
+                kept.add_to(alone, torch.eye(customers, dtype=torch.float64)[customer] * scale)
+                np.testing.assert_allclose(table, alone, rtol=1e-5, atol=1e-6 * bound)
+                assert norm(table) <= bound
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_groups_have_nothing_of_customers_that_are_not_finite(bad):
+    for contributions in forms(1, 5):
+        if isinstance(contributions, RowContributions):
+            victim = int(contributions.customers[0])
+            contributions.values[0, 1] = bad
+        elif isinstance(contributions, OuterContributions):
+            victim = 2
+            contributions.factors[victim, 1] = bad
+        else:
+            victim = 2
+            contributions.values[victim, 4, 1] = bad
+        (kept,), scale = clip([contributions], 1.0)
+        found = grouped(kept, scale)
+        assert np.isfinite(found).all()
+        assert not found[victim].any()
+        assert np.abs(np.delete(found, victim, axis=0)).max() > 0.1
+
+
+def test_groups_of_nobody():
+    nobody = RowContributions(0, *(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, WIDTH))
+    for empty in (nobody, OuterContributions(torch.zeros(0, ROWS), torch.zeros(0, WIDTH))):
+        assert not len(grouped(empty, torch.zeros(0, dtype=torch.float64)))

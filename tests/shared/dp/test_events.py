@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import binom, norm
 
-from hansa.dp.accounting import calibrate, cross_check, epsilon, rdp_epsilon
+from hansa.dp.accounting import SkellamEvent, calibrate, cross_check, epsilon, rdp_epsilon
 from hansa.dp.events import (
     NON_PRIVATE,
     RenyiEvent,
@@ -18,6 +18,7 @@ from hansa.dp.events import (
     from_parts,
     gaussian,
     leaves,
+    skellam,
     to_parts,
     with_overlap,
 )
@@ -48,7 +49,17 @@ def test_hardly_any_noise_is_none(multiplier, rate):
     assert leaves(gaussian(multiplier, rate)).keys() == {NON_PRIVATE}
 
 
-@pytest.mark.parametrize("event", [gaussian(0.0), gaussian(1.1), gaussian(0.7, 0.1), gaussian(1 / 3, 0.5, 4)])
+@pytest.mark.parametrize(
+    "event",
+    [
+        gaussian(0.0),
+        gaussian(1.1),
+        gaussian(0.7, 0.1),
+        gaussian(1 / 3, 0.5, 4),
+        skellam(1e9 / 3, 2**32 + 7, 2**30),
+        skellam(70.5, 9, 8, 12),
+    ],
+)
 def test_written_events_are_the_same_events(event):
     assert from_parts(to_parts(event)) == event
     both = compose([event, gaussian(2.0)])
@@ -137,3 +148,39 @@ def test_the_overlap_of_an_unknown_mechanism_is_not_guessed():
     assert leaves(with_overlap(Curve(), 3, summed=False)) == {Curve(): 3}
     with pytest.raises(ValueError, match="the event Curve has no known overlap"):
         with_overlap(Curve(), 3, summed=True)
+
+
+def test_skellam_sums_are_counted_and_written_as_such():
+    event = compose([skellam(900.0, 16, 10, 2), gaussian(2.0), skellam(900.0, 16, 10)])
+    assert leaves(event)[SkellamEvent(900.0, 16, 10)] == 3
+    assert to_parts(event)[0] == ("skellam", 900.0, 16, 10, 2)
+    with pytest.raises(ValueError, match="the event laplace has no written form"):
+        from_parts([("laplace", 900.0, 16, 10, 2)])
+    for wrong in [("skellam", 900.0, 0, 10, 2), ("skellam", math.nan, 16, 10, 2)]:
+        with pytest.raises(ValueError, match="must be finite and above 0"):
+            from_parts([wrong])
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-300, 9e-7 * 16])
+def test_hardly_any_skellam_noise_is_none(variance):
+    assert leaves(skellam(variance, 16, 10)).keys() == {NON_PRIVATE}
+    assert leaves(skellam(1.1e-6 * 16, 16, 10)).keys() != {NON_PRIVATE}
+
+
+@pytest.mark.parametrize("shops", [2, 5])
+def test_overlap_of_skellam_is_group_privacy_in_both_norms(shops):
+    event = skellam(36.0 * 2**24, 2**24, 2**20, 4)
+    both = with_overlap(event, shops, summed=True)
+    assert leaves(both) == {SkellamEvent(36.0 * 2**24, 2**24 * shops**2, 2**20 * shops): 4}
+    assert epsilon(both, DELTA) == pytest.approx(rdp_epsilon(gaussian(6.0 / shops, count=4), DELTA), rel=5e-3)
+    assert epsilon(both, DELTA) > shops * epsilon(event, DELTA)
+    assert leaves(with_overlap(event, 1, summed=True)) == leaves(event)
+
+
+@pytest.mark.parametrize("check", [epsilon, rdp_epsilon, cross_check])
+def test_skellam_and_gaussian_sums_add_up(check):
+    fine, plain = skellam(16.0 * 2**24, 2**24, 2**20), gaussian(4.0)
+    assert check(compose([fine, plain]), DELTA) == pytest.approx(
+        check(compose([fine, fine]), DELTA), rel=5e-3
+    )
+    assert check(compose([fine, plain]), DELTA) > 1.3 * check(fine, DELTA)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hansa.dp.clipping import clipped_sum
+import hansa.dp.pairs as pairs
+from hansa.dp.clipping import clip, clipped_sum
 from hansa.dp.pairs import PairContributions, packed_rows, unpack
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
@@ -89,3 +90,34 @@ def test_a_customer_with_a_repeated_item_counts_as_nothing() -> None:
     rows = Histories(offsets, np.array([*good, 0, 1, 0, 1, 5, 5], dtype=np.int32), ITEMS)
     alone = Histories(np.array([0, 3]), np.array(good, dtype=np.int32), ITEMS)
     np.testing.assert_array_equal(packed(rows), packed(alone))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 30, 1 << 16])
+@pytest.mark.parametrize("powers", POWERS)
+def test_groups_are_every_customer_s_pairs(
+    powers: tuple[float, float], at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "_PAIRS", at_a_time)
+    rows = histories(20)
+    (kept,), scale = clip([PairContributions(rows, *powers)], 0.5)
+    total, squares = np.zeros((packed_rows(ITEMS), 1)), []
+    for group in kept.groups(scale):
+        places = list(zip(group.owners.tolist(), group.spots.tolist(), strict=True))
+        assert len(set(places)) == len(places)
+        assert not group.block.numel()
+        np.add.at(total, group.spots.numpy(), group.values.numpy())
+        squares.append(
+            np.bincount(group.owners.numpy(), group.values.numpy()[:, 0] ** 2, minlength=len(group.block))
+        )
+    np.testing.assert_allclose(total, packed(rows, 0.5, powers), rtol=1e-5, atol=1e-6)
+    # Customers without a pair at the edges of a group may be missing from it.
+    norms = np.sqrt(np.concatenate(squares))
+    assert (norms > 0).sum() == (rows.lengths > 1).sum()
+    np.testing.assert_allclose(norms[norms > 0], 0.5, rtol=1e-4)
+    assert norms.max() <= 0.5
+
+
+def test_groups_have_nothing_of_a_customer_with_a_repeated_item() -> None:
+    rows = Histories(np.array([0, 3, 5]), np.array([1, 4, 2, 5, 5], dtype=np.int32), ITEMS)
+    (kept,), scale = clip([PairContributions(rows)], 1.0)
+    assert sum(len(group.values) for group in kept.groups(scale)) == 3

@@ -1,14 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hansa.dp.accounting import gaussian
 from hansa.dp.ledger import Budget, Ledger
-from hansa.dp.private_sum import Door, PerformanceSettings, Release, finish_central
+from hansa.dp.private_sum import Door, PerformanceSettings, Release, Share, finish_central
 from hansa.errors import RefusalError
 from hansa.models.popularity import counts_contribution
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
+from hansa.secagg.masks import centre
 
 N_ITEMS = 40
 RELEASE = Release("counts", rows=N_ITEMS, width=1, bound=2.0, noise_multiplier=0.5)
@@ -25,7 +28,7 @@ def counts(chunk):
 
 
 def door(dp="local", release=RELEASE, times=10, seed=0, chunk=256):
-    ledger = Ledger(Budget(1e6, 1e-5))
+    ledger = Ledger(Budget(1e6 if release.noise_multiplier else np.inf, 1e-5))
     if dp != "none":
         ledger.reserve("r", (release.event,) * times)
     return Door(
@@ -167,3 +170,111 @@ def test_contributions_are_formed_without_autograd():
 
     door().private_sum(RELEASE, spy, HISTORIES)
     assert torch.is_grad_enabled()
+
+
+MASKED = replace(RELEASE, noise="skellam")
+
+
+def unmasked(words):
+    pass
+
+
+def masked(the_door, release=MASKED, contribution=counts, honest=3, bits=32, mask=unmasked, rows=HISTORIES):
+    return the_door.masked_sum(release, contribution, rows, Share(honest, bits, mask))
+
+
+@pytest.mark.parametrize("bits", [24, 32, 40])
+def test_without_noise_and_masks_it_is_the_integer_sum(bits):
+    bare = replace(MASKED, noise_multiplier=0.0)
+    words = masked(door("distributed", bare), bare, bits=bits)
+    assert words.shape == (N_ITEMS,)
+    assert words.dtype == (np.uint32 if bits <= 32 else np.uint64)
+    found = centre(words, bits)[:, None] * bare.shared_mechanism.quantum
+    assert np.abs(found - EXACT).max() < 5 * bare.shared_mechanism.quantum * 200**0.5 / 2 + 2e-5 * 200
+
+
+def test_the_share_of_the_noise_is_one_honest_shop_s():
+    """Five deviations of a variance from 40 x 100 numbers; the whole noise, or the root, is a control."""
+    mechanism, noise = MASKED.shared_mechanism, []
+    bare = replace(MASKED, noise_multiplier=0.0)
+    for seed in range(100):
+        with_noise = centre(masked(door("distributed", MASKED, seed=seed), honest=4), 32)
+        noise.append(with_noise - centre(masked(door("distributed", bare, seed=seed), bare), 32))
+    drawn = np.concatenate(noise).astype(np.float64)
+    spread = 5 * (2 / len(drawn)) ** 0.5
+    assert drawn.var() / (mechanism.variance / 4) == pytest.approx(1, abs=spread)
+    assert abs(drawn.mean()) < 5 * (mechanism.variance / 4 / len(drawn)) ** 0.5
+    for wrong in (mechanism.variance, mechanism.variance / 16):
+        assert abs(drawn.var() / wrong - 1) > spread
+
+
+def test_masks_are_added_to_the_sum_modulo_the_power():
+    seen = []
+
+    def mask(words):
+        seen.append(words.copy())
+        words += words.dtype.type(12345)
+
+    words = masked(door("distributed", MASKED), bits=32, mask=mask)
+    np.testing.assert_array_equal(words, seen[0] + np.uint32(12345))
+    np.testing.assert_array_equal(seen[0], masked(door("distributed", MASKED)))
+
+
+def test_wrapping_around_changes_a_sum_modulo_the_power_only():
+    few, many = (masked(door("distributed", MASKED), bits=bits) for bits in (8, 40))
+    np.testing.assert_array_equal(few, many % 2**8)
+    assert (centre(few, 8) != centre(many, 40)).any()
+
+
+def test_masked_sums_are_charged_before_anything_is_computed():
+    the_door = door("distributed", MASKED, times=1)
+
+    def fails(chunk):
+        assert charged(the_door) == 1
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        masked(the_door, contribution=fails)
+    assert charged(the_door) == 1
+    with pytest.raises(RefusalError):  # computing again would be a second release
+        masked(the_door, contribution=fails)
+
+
+@pytest.mark.parametrize(
+    ("dp", "release"),
+    [
+        ("local", MASKED),
+        ("central", MASKED),
+        ("none", MASKED),
+        ("distributed", RELEASE),
+        ("distributed", replace(MASKED, sampling_rate=0.5)),
+    ],
+)
+def test_only_skellam_sums_over_everybody_leave_masked(dp, release):
+    the_door, touched = door(dp, release), []
+    with pytest.raises(ValueError, match="only a release of distributed noise over all customers"):
+        masked(the_door, release, contribution=touched.append)
+    assert not touched
+    assert dp == "none" or charged(the_door) == 0
+
+
+def test_distributed_sums_leave_no_other_way():
+    the_door = door("distributed", MASKED)
+    with pytest.raises(ValueError, match="under distributed noise a sum leaves masked"):
+        the_door.private_sum(MASKED, counts, HISTORIES)
+    assert charged(the_door) == 0
+
+
+def test_masked_sums_not_in_the_plan_are_refused():
+    for other in (replace(MASKED, noise_multiplier=0.4), replace(MASKED, rows=N_ITEMS + 1)):
+        with pytest.raises(RefusalError):
+            masked(door("distributed", MASKED), other)
+
+
+def test_an_empty_shop_still_adds_its_share():
+    words = masked(door("distributed", MASKED), rows=HISTORIES.select(np.zeros(200, dtype=bool)))
+    assert (words != 0).sum() > 30
+
+
+def test_sampling_gives_no_amplification_to_skellam_sums():
+    assert replace(MASKED, sampling_rate=0.1).event == MASKED.event != RELEASE.event

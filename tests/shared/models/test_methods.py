@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hansa.dp.clipping import OuterContributions, clipped_sum
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.pairs import packed_rows
-from hansa.dp.private_sum import Door
+from hansa.dp.private_sum import Door, Share
 from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.models.base import NoisySum
 from hansa.models.cooccurrence import PAIRS, Cooccurrence
@@ -26,6 +26,7 @@ from hansa.plan import Plan
 from hansa.records import Request
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
+from hansa.secagg.masks import centre
 from hansa_client.shop import LocalShop
 from hansa_client.training import consider, contribute
 
@@ -222,6 +223,46 @@ def test_every_local_step_moves_by_at_most_the_bound(rows, seed):
             assert moved <= release.bound + 1e-5
         assert np.abs(after - table).max() > 0
         table = after
+
+
+def whole_sums(method, rows, multiplier=0.0, seed=0):
+    """What leaves the door unmasked under ``distributed`` noise, as whole numbers, and what one stands for."""
+    sums, state = [], random_state(method)
+    for round_, release in rounds(method):
+        release = replace(release, noise_multiplier=multiplier, noise="skellam")
+        ledger = Ledger(Budget(np.inf, 1e-5))
+        ledger.reserve("r", (release.event,))
+        noise, coins = (seeded_generator(seed, name, round_) for name in ("noise", "coins"))
+        door = Door("distributed", ledger, "r", noise, coins)
+        contribution = partial(method.contribution, round_, release, state)
+        words = door.masked_sum(release, contribution, pack(rows), Share(2, 40, lambda words: None))
+        whole = centre(words, 40).reshape(release.rows, release.width)
+        sums.append((whole, release.shared_mechanism))
+    return sums
+
+
+@every_method
+@settings(max_examples=8, deadline=None)
+@given(row=customer, seed=st.integers(0, 10**6))
+def test_whole_numbers_of_a_customer_keep_to_the_integer_bound(method, row, seed):
+    for whole, mechanism in whole_sums(method, [row], seed=seed):
+        assert int((whole**2).sum()) <= mechanism.squared
+        assert int(np.abs(whole).sum()) <= mechanism.absolute
+
+
+@every_method
+@pytest.mark.parametrize("multiplier", [0.0, 1e-5])
+def test_distributed_sums_are_the_central_ones_up_to_rounding_and_little_noise(method, multiplier):
+    """Rounding errs by less than a quantum a customer; the noise is below a twentieth of one."""
+    rows = [tuple(seeded_generator(k).permutation(N_ITEMS)[: k % 7]) for k in range(20)]
+    some = False
+    for (whole, mechanism), bare in zip(
+        whole_sums(method, rows, multiplier), answers(method, rows), strict=True
+    ):
+        assert np.abs(whole * mechanism.quantum - bare).max() <= (len(rows) + 1) * mechanism.quantum
+        assert np.abs(whole * mechanism.quantum - bare).mean() <= 2 * mechanism.quantum
+        some |= bool(np.abs(bare).max() > 100 * mechanism.quantum)
+    assert some
 
 
 @dataclass(frozen=True)

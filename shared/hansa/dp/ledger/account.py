@@ -91,6 +91,7 @@ class Account:
         charged: The part of the cost that has been charged.
         closed: A history was lost and nothing is accepted any more.
         roster: Digest of the roster that the operator has approved last; empty before.
+        vouched: Shops that the operator has vouched for with it, sorted.
     """
 
     ceiling: Budget
@@ -101,6 +102,7 @@ class Account:
     charged: float = 0.0
     closed: bool = False
     roster: str = ""
+    vouched: tuple[str, ...] = ()
 
     @classmethod
     def opened_by(cls, draft: Draft) -> Account:
@@ -144,7 +146,7 @@ class Account:
         elif draft.kind == "ceiling":
             self.ceiling = replace(self.ceiling, epsilon=_read(body["epsilon_after"]))
         elif draft.kind == "roster":
-            self.roster = str(body["roster"])
+            self.roster, self.vouched = str(body["roster"]), tuple(map(str, body["vouched"]))
         elif draft.kind == "reconcile":
             self.closed |= body["receipt"] is None
             for known in list(self.reservations.values()):
@@ -240,15 +242,16 @@ class Account:
         return Draft("ceiling", _finite(numbers))
 
     def approve(self, roster: str, vouched: Iterable[str]) -> Draft | None:
-        """The entry by which the operator approves a roster; None if it was approved last.
+        """The entry by which the operator approves a roster; None if it was approved last, with these shops.
 
         Args:
             roster: Its digest.
             vouched: Shops whose fingerprints the operator has compared.
         """
-        if roster == self.roster:
+        compared = sorted(set(vouched))
+        if (roster, tuple(compared)) == (self.roster, self.vouched):
             return None
-        return Draft("roster", {"before": self.roster, "roster": roster, "vouched": sorted(vouched)})
+        return Draft("roster", {"before": self.roster, "roster": roster, "vouched": compared})
 
     def _released(self, cost: float) -> float:
         """Epsilon of charged releases: by the filter, and no more than what is reserved."""

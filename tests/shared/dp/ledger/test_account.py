@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.dp.accounting import RenyiEvent, compose, epsilon, from_parts, gaussian, to_parts
+from hansa.dp.accounting import RenyiEvent, compose, epsilon, from_parts, gaussian, skellam, to_parts
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.ledger.account import TOLERANCE, Account, Budget, Draft, event_of, opening, releases_of
 from hansa.errors import RefusalError
@@ -185,3 +185,65 @@ def test_an_unlimited_ceiling_can_be_written_down():
 def test_entries_out_of_place_are_refused(draft):
     with pytest.raises(ValueError, match=r"not reserved|unknown kind"):
         account().apply(draft)
+
+
+SHARED = (skellam(40.0 * 2**24 / 3, 2**24 + 5, 2**22), *[skellam(90.0 * 2**32, 2**32, 2**30)] * 2)
+
+
+def test_skellam_plans_are_reserved_and_charged_in_writing():
+    books = account()
+    reserved = books.reserve("a", SHARED, {})
+    assert reserved.body["releases"] == (
+        ((("skellam", 40.0 * 2**24 / 3, 2**24 + 5, 2**22, 1),), 1),
+        ((("skellam", 90.0 * 2**32, 2**32, 2**30, 1),), 2),
+    )
+    assert reserved.body["epsilon_after"] == epsilon(compose(SHARED), DELTA)
+    take(books, reserved)
+    assert books.reservations["a"].releases == SHARED
+    assert books.reserve("a", SHARED, {}) is None
+    for event in SHARED:
+        draft = books.charge("a", event, {})
+        assert event_of(json.loads(json.dumps(draft.body))) == event
+        take(books, draft)
+    assert books.charged == pytest.approx(books.cost)
+    with pytest.raises(RefusalError, match="no such release left"):
+        books.charge("a", SHARED[-1], {})
+
+
+def test_a_skellam_sum_is_not_another_one_nor_a_gaussian():
+    books = account()
+    take(books, books.reserve("a", SHARED, {}))
+    for other in (skellam(41.0 * 2**24 / 3, 2**24 + 5, 2**22), gaussian((40 / 3) ** 0.5)):
+        with pytest.raises(RefusalError, match="no such release left"):
+            books.charge("a", other, {})
+
+
+def test_skellam_and_gaussian_plans_share_one_filter():
+    books = account(9.0)
+    take(books, books.reserve("a", SHARED, {}))
+    take(books, books.reserve("b", PLAN, {}))
+    rule = books.filter
+    assert books.spent == pytest.approx(rule.epsilon(rule.cost(SHARED) + rule.cost(PLAN)))
+    assert books.spent > epsilon(compose(SHARED), DELTA)
+
+
+def test_the_operator_s_approval_of_a_roster_is_an_entry():
+    books = account()
+    assert (books.roster, books.vouched) == ("", ())
+    draft = books.approve("a" * 64, ["west", "east", "west"])
+    assert draft == Draft("roster", {"before": "", "roster": "a" * 64, "vouched": ["east", "west"]})
+    take(books, draft)
+    assert (books.roster, books.vouched) == ("a" * 64, ("east", "west"))
+    assert books.spent == books.cost == 0.0
+    assert books.approve("a" * 64, ["west", "east"]) is None
+    take(books, books.approve("b" * 64, ["west", "east"]))
+    assert books.roster == "b" * 64
+    again = books.approve("a" * 64, [])
+    assert again.body["before"] == "b" * 64
+
+
+def test_vouching_for_other_shops_of_the_same_roster_is_an_entry():
+    books = account()
+    take(books, books.approve("a" * 64, ["east"]))
+    take(books, books.approve("a" * 64, ["east", "west"]))
+    assert books.vouched == ("east", "west")

@@ -9,9 +9,9 @@ from itertools import combinations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hansa.dp.accounting import gaussian
+from hansa.dp.accounting import gaussian, skellam
 from hansa.dp.ledger import Budget
-from hansa.dp.ledger.account import Draft, opening
+from hansa.dp.ledger.account import Account, Draft, opening
 from hansa.dp.ledger.beside import Beside
 from hansa.dp.ledger.check import Finding, check, read_file
 from hansa.dp.ledger.entries import Row, canonical, public_hex, write
@@ -239,3 +239,54 @@ def test_values_of_the_wrong_kind_are_found(original, tmp_path):
     base.close()
     _, findings = read_file(path)
     assert named(findings) == [4]
+
+
+SHARED = skellam(90.0 * 2**24, 2**24, 2**22)
+
+
+def shared(**changed):
+    return Draft(
+        "reserve", {**Account.of([opening(BUDGET)]).reserve("run", (SHARED,) * 2, {}).body, **changed}
+    )
+
+
+def part(variance=90.0 * 2**24, squared=2**24, kind="skellam", count=1):
+    return [[[[kind, variance, squared, 2**22, count]], 2]]
+
+
+def test_skellam_sums_are_judged_by_the_rule():
+    books = Account.of([opening(BUDGET), shared()])
+    assert check(forged(shared(), books.charge("run", SHARED, {}))) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"releases": part(variance=80.0 * 2**24)}, "its cost is"),
+        ({"releases": part(squared=2**25)}, "its cost is"),
+        ({"releases": part(variance=2.0**24)}, "the rule does not allow it"),
+        ({"releases": part(variance=1.0)}, "without noise in all"),
+        ({"releases": part(variance=-1.0)}, "without noise in all"),
+        ({"releases": part(squared=0)}, "nothing that can be understood"),
+        ({"releases": part(kind="laplace")}, "nothing that can be understood"),
+        ({"releases": part(squared=None)}, "nothing that can be understood"),
+    ],
+)
+def test_wrong_skellam_sums_are_found_though_they_are_signed(changed, problem):
+    (finding,) = check(forged(shared(**changed)))
+    assert finding.entry == 2
+    assert problem in finding.problem
+
+
+def approval(before="", roster="a" * 64):
+    return Draft("roster", {"before": before, "roster": roster, "vouched": ["east"]})
+
+
+def test_approvals_follow_one_another():
+    assert check(forged(approval(), honest(), approval("a" * 64, "b" * 64))) == []
+    for drafts in ([approval("c" * 64)], [approval(), approval("", "b" * 64)]):
+        (finding,) = check(forged(*drafts))
+        assert finding.entry == len(drafts) + 1
+        assert finding.problem == "it replaces another roster than the one that was approved"
+    (finding,) = check(forged(Draft("roster", {"before": "", "roster": "a" * 64})))
+    assert "nothing that can be understood" in finding.problem

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hansa.dp.accounting import compose, epsilon, gaussian
+from hansa.dp.accounting import compose, epsilon, gaussian, skellam
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.ledger import Budget, entries
 from hansa.dp.ledger.beside import Beside
@@ -201,3 +201,24 @@ def test_a_truncated_file_is_not_taken_for_a_new_one(path, left):
     assert path.stat().st_size == left
     rows, findings = read_file(path)
     assert findings + check(rows)
+
+
+def test_skellam_plans_and_approvals_survive_on_disk(path):
+    events = (skellam(40.0 * 2**24 / 3, 2**24 + 5, 2**22), skellam(90.0 * 2**32, 2**32, 2**30))
+    ledger = LedgerFile(path, BUDGET, name="shop")
+    ledger.approve("a" * 64, ["west", "east"])
+    ledger.reserve("run", events)
+    ledger.charge("run", events[0])
+    other = LedgerFile(path)
+    other.approve("a" * 64, ["east", "west"])  # as it is: no entry
+    assert other.roster == ledger.roster == "a" * 64
+    assert other.reservations["run"].releases == events
+    assert other.reservations["run"].charged == 1
+    assert other.spent() == epsilon(compose(events), BUDGET.delta)
+    other.charge("run", events[1])
+    with pytest.raises(RefusalError, match="no such release left"):
+        ledger.charge("run", events[1])
+    written = sound(path)
+    assert [entry.kind for entry in written] == ["open", "roster", "reserve", "charge", "charge"]
+    assert written[1].body["vouched"] == ["east", "west"]
+    assert written[3].body["event"] == [["skellam", 40.0 * 2**24 / 3, 2**24 + 5, 2**22, 1]]
