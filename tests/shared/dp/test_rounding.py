@@ -73,7 +73,7 @@ FORMS = ["rows", "repeats", "outer", "extra", "dense"]
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_mean_is_the_contribution(form):
-    """Five deviations in each of 40 entries, deviation 1/2 at most: false alarm below 3e-5 with fresh seeds."""
+    """Five deviations in each of 40 entries, of 1/2 at most: false alarm below 3e-5 with fresh seeds."""
     draw = seeded_generator(4)
     values = draw.standard_normal(40).astype(np.float32)
     values[:5] = [0, 1, -1, 0.5, -0.5]

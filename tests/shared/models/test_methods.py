@@ -226,7 +226,7 @@ def test_every_local_step_moves_by_at_most_the_bound(rows, seed):
 
 
 def whole_sums(method, rows, multiplier=0.0, seed=0):
-    """What leaves the door unmasked under ``distributed`` noise, as whole numbers, and what one stands for."""
+    """What leaves the door unmasked under ``distributed``, as whole numbers, and what one stands for."""
     sums, state = [], random_state(method)
     for round_, release in rounds(method):
         release = replace(release, noise_multiplier=multiplier, noise="skellam")
