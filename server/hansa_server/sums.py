@@ -15,6 +15,7 @@ from hansa.plan import Plan, noise_growth
 from hansa.records import Answer
 from hansa.rng import Generator
 from hansa.secagg.masks import Residues, add_packed, centre, residue_type
+from hansa_server.robust import TrimmedSum, noise_excess
 
 
 class RoundSum(Protocol):
@@ -42,11 +43,10 @@ class TableSum:
     plan: Plan
     release: Release
     noise: Generator
-    # Float64, so that the order in which replies arrive does not matter beyond the last bit of float32.
-    _total: npt.NDArray[np.float64] = field(init=False)
+    _total: TrimmedSum = field(init=False)
 
     def __post_init__(self) -> None:
-        self._total = np.zeros((self.release.rows, self.release.width), dtype=np.float64)
+        self._total = TrimmedSum(self.release.rows, self.release.width, self.plan.cut)
 
     def add(self, answer: Answer) -> str | None:
         """See ``RoundSum``."""
@@ -54,15 +54,26 @@ class TableSum:
             return "nothing released"
         if answer.release.shape != self._total.shape or not np.isfinite(answer.release).all():
             return "malformed release"
-        self._total += answer.release
+        self._total.add(answer.release)
         return None
 
     def finish(self, answered: int) -> NoisySum:
-        """See ``RoundSum``."""
-        total, release = self._total.astype(np.float32), self.release
+        """See ``RoundSum``.
+
+        Raises:
+            RefusalError: So few shops are in the sum that all of them would be cut.
+        """
+        cut, release = self.plan.cut, self.release
+        if not self._total.enough:
+            raise RefusalError(
+                f"the sum has {answered} shops, of which robust.trim cuts {cut} at each end; it needs "
+                f"{2 * cut + 1} of them"
+            )
+        total = self._total.total()
         if self.plan.dp == "central":
             total = finish_central(total, release, self.noise)
-        deviation = release.noise_multiplier * release.bound * noise_growth(self.plan.dp, answered)
+        growth = noise_growth(self.plan.dp, answered) * noise_excess(answered, cut)
+        deviation = release.noise_multiplier * release.bound * growth
         return NoisySum(total, deviation, _customers(self.plan, release, answered))
 
 

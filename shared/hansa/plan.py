@@ -52,6 +52,8 @@ class Plan(BaseModel):
         colluders: Of ``distributed``: most shops k whose shares of the noise may be known to others.
         masked: Of ``distributed``: whether the shops' parts are masked; if not, for simulations only.
         roster: Of a masked league: SHA-256 of its roster, in hexadecimal; else empty.
+        trim: Of ``local`` and ``none``: share of the invited shops whose values are cut at each end of every
+            coordinate of a sum, so that as many dishonest ones cannot set it; 0 for the plain sum.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,12 @@ class Plan(BaseModel):
     colluders: int = Field(default=0, ge=0)
     masked: bool = True
     roster: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    trim: float = Field(default=0.0, ge=0, lt=0.5, allow_inf_nan=False)
+
+    @property
+    def cut(self) -> int:
+        """Shops cut at each end of every coordinate of a sum, see ``shops_cut``."""
+        return shops_cut(self.dp, self.shops, self.trim)
 
     @property
     def honest(self) -> int:
@@ -187,6 +195,7 @@ def make_plan(
     colluders: int | None = None,
     masked: bool = True,
     roster: str = "",
+    trim: float = 0.0,
 ) -> Plan:
     """Calibrate the noise so that the whole run costs at most ``epsilon`` at ``delta``.
 
@@ -204,6 +213,7 @@ def make_plan(
         colluders: Likewise.
         masked: Likewise.
         roster: Likewise.
+        trim: See ``Plan``.
 
     Raises:
         UsageError: A value is out of range.
@@ -234,6 +244,7 @@ def make_plan(
             colluders=colluders,
             masked=masked,
             roster=roster,
+            trim=trim,
         )
     )
     if dp == "none" or epsilon is None:
@@ -265,8 +276,10 @@ def _one_door(plan: Plan) -> Plan:
     """Refuse what a DP model cannot do.
 
     Local steps on sums whose noise comes later, since where they lead has no bound; under ``distributed``
-    also sampling, which no accountant here knows for shared noise, and thresholds that prove nothing.
+    also sampling, which no accountant here knows for shared noise, and thresholds that prove nothing. Trimmed
+    sums where no single shop's is seen, or where the noise is made for the plain one.
     """
+    shops_cut(plan.dp, plan.shops, plan.trim)
     releases = plan.learner.releases()
     if plan.dp in ("central", "distributed") and any(release.steps > 1 for release in releases):
         raise UsageError(f"method.local_steps: {plan.dp} takes one step a round; use 1, or --dp local")
@@ -284,6 +297,36 @@ def _one_door(plan: Plan) -> Plan:
     except (ValueError, OverflowError) as error:
         raise UsageError(f"plan: {release.name}: {error}") from error
     return plan
+
+
+def shops_cut(dp: str, shops: int, trim: float) -> int:
+    """Shops that a trimmed sum cuts at each end of every coordinate: a share of them, rounded down.
+
+    Args:
+        dp: The DP model.
+        shops: Shops invited; a dishonest one always answers, so it does not matter how many do.
+        trim: The share, in [0, 0.5); 0 for the plain sum.
+
+    Raises:
+        UsageError: The DP model has nothing to cut from, or none or all of the shops would be cut.
+    """
+    cut = int(trim * shops + 1e-9)
+    if trim == 0:
+        return 0
+    if dp in _NOTHING_TO_CUT:
+        raise UsageError(f"robust.trim {trim:g}: {_NOTHING_TO_CUT[dp]}; use --dp local, or leave it out")
+    if not 0 < 2 * cut < shops:
+        raise UsageError(
+            f"robust.trim {trim:g}: cuts {cut} of {shops} shops at each end; use a share that cuts at least "
+            "one and leaves at least one, e.g. 0.1 with 10 shops"
+        )
+    return cut
+
+
+_NOTHING_TO_CUT = {
+    "central": "the noise of central is calibrated to the plain sum over shops",
+    "distributed": "under masks nobody sees what a single shop sends, so none can be cut",
+}
 
 
 def noise_growth(dp: DpModel, shops: int, threshold: int = 0, colluders: int = 0) -> float:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 
 import torch
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
-from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from hansa.dp.private_sum import Table
 from hansa.models.base import State
 from hansa.plan import Plan
-from hansa.records import RELEASE_MESSAGE, STAGE_MESSAGES, record_to_state
+from hansa.records import (
+    RELEASE_MESSAGE,
+    STAGE_MESSAGES,
+    Answer,
+    Request,
+    answer_to_content,
+    content_to_request,
+    message_to_answer,
+    record_to_state,
+)
 from hansa.rng import seeded_generator
 from hansa.secagg.roster import Roster
 from hansa_client import app as client
@@ -29,6 +38,8 @@ from hansa_server.strategy import Listener
 from hansa_simulations.parallel import cores, single_threaded
 
 log = logging.getLogger(__name__)
+
+App = Callable[[Message, Context], Message]
 
 RUN_ID = 1
 PARTITION = "partition-id"
@@ -69,7 +80,7 @@ class InProcessGrid(Grid):
     thread, and asked again only then.
     """
 
-    app: ClientApp
+    app: App
     contexts: dict[int, Context]
     _run: Run = field(default_factory=lambda: Run.create_empty(RUN_ID))
     _busy: dict[int, Future[Message]] = field(default_factory=dict)
@@ -163,6 +174,7 @@ def run_in_process(
     shops: Sequence[LocalShop],
     *,
     seed: int,
+    app: App = client.app,
     round_timeout: float = 3600.0,
     listeners: Sequence[Listener] = (),
     workers: int | None = None,
@@ -175,6 +187,7 @@ def run_in_process(
         plan: What to run.
         shops: One simulated shop a node.
         seed: Of the coordinator's noise and initial state.
+        app: What answers for the shops.
         round_timeout: Seconds that each shop has for its answer.
         listeners: Called after every round.
         workers: Threads that serve the shops; None: one a core.
@@ -205,10 +218,29 @@ def run_in_process(
     server.listen(*listeners)
     try:
         with single_threaded():
-            server.app(
-                InProcessGrid(client.app, contexts, dropouts=dropouts, workers=workers or cores()), context
-            )
+            server.app(InProcessGrid(app, contexts, dropouts=dropouts, workers=workers or cores()), context)
     finally:
         server.listen()
         provide_shops(None)
     return record_to_state(context.state.array_records["model"])
+
+
+Forge = Callable[[Request, Table], Table]
+"""What a dishonest shop sends, given what it was asked and what it would send if it were honest."""
+
+
+def forging(forges: Mapping[int, Forge]) -> App:
+    """The client app, but the shops at some positions forge their releases."""
+
+    def app(message: Message, context: Context) -> Message:
+        reply = client.app(message, context)
+        forge = forges.get(int(str(context.node_config[PARTITION])))
+        if forge is None or message.metadata.message_type != RELEASE_MESSAGE or reply.has_error():
+            return reply
+        honest = message_to_answer(reply).release
+        if honest is None:
+            return reply
+        sent = forge(content_to_request(message.content), honest)
+        return Message(answer_to_content(Answer(True, release=sent)), reply_to=message)
+
+    return app

@@ -259,6 +259,7 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
         colluders=colluders,
         masked=masked(settings),
         roster=simulated_roster(len(federation.shops), seed).digest if masked(settings) else "",
+        trim=settings.robust.trim,
     )
     if settings.rounds not in (None, len(plan.releases)):
         raise UsageError(

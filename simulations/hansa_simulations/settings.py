@@ -105,6 +105,12 @@ class SecaggSection(_Section):
     drop: float = Field(default=0.0, ge=0, lt=1)
 
 
+class RobustSection(_Section):
+    """``robust.*``: ``trim`` is the share of shops cut at each end of every coordinate of a sum."""
+
+    trim: float = Field(default=0.0, ge=0, lt=0.5)
+
+
 class EvaluationSection(_Section):
     """``evaluation.*``: on whom and on what a run is judged.
 
@@ -140,6 +146,7 @@ class SimulationSettings(_Section):
     ledger: LedgerSection = LedgerSection()
     privacy: PrivacySection = PrivacySection()
     secagg: SecaggSection = SecaggSection()
+    robust: RobustSection = RobustSection()
     execution: EngineSection = EngineSection()
     evaluation: EvaluationSection = EvaluationSection()
     hyperparameters: dict[str, Setting] = {}
@@ -153,6 +160,7 @@ SECTIONS = {
     "ledger": "ledger",
     "privacy": "privacy",
     "secagg": "secagg",
+    "robust": "robust",
     "engine": "execution",
     "evaluation": "evaluation",
     "method": "hyperparameters",

@@ -17,6 +17,7 @@ from hansa.plan import (
     default_delta,
     make_plan,
     parse_plan,
+    shops_cut,
 )
 from hansa.recommended import rounds_setting
 from hansa.rng import seeded_generator
@@ -397,3 +398,75 @@ def test_round_parameters_say_what_the_plan_says():
         assert (said.sensitivity, said.sigma) == (mechanism.squared, release.noise_multiplier)
         assert (said.threshold, said.honest, said.colluders) == (8, 7, 1)
         said.check(plan.shops)
+
+
+@pytest.mark.parametrize("dp", ["local", "none"])
+@pytest.mark.parametrize(
+    ("shops", "trim", "cut"),
+    [(10, 0.1, 1), (30, 0.1, 3), (9, 0.2, 1), (111, 0.1, 11), (3, 0.34, 1), (5, 0.49, 2)],
+)
+def test_the_share_is_rounded_down_and_not_by_the_last_bit(dp, shops, trim, cut):
+    assert shops_cut(dp, shops, trim) == cut
+
+
+@pytest.mark.parametrize("dp", ["local", "none", "central", "distributed"])
+def test_the_plain_sum_is_for_every_model_and_a_single_shop(dp):
+    assert shops_cut(dp, 1, 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("dp", "shops", "trim", "said"),
+    [
+        ("central", 10, 0.1, "noise of central is calibrated to the plain sum .* use --dp local"),
+        ("distributed", 10, 0.1, "under masks nobody sees what a single shop sends"),
+        ("local", 9, 0.1, "cuts 0 of 9 shops .* cuts at least one"),
+        ("local", 1, 0.4, "cuts 0 of 1 shops"),
+        ("local", 2, 0.4, "cuts 0 of 2 shops"),
+        ("none", 10, 0.4999999999999, "leaves at least one"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_in_one_line(dp, shops, trim, said):
+    with pytest.raises(UsageError, match=f"robust.trim .*{said}") as refused:
+        shops_cut(dp, shops, trim)
+    assert "\n" not in str(refused.value)
+
+
+def trimmed(**changed):
+    return make_plan(
+        **{
+            "run": "r",
+            "method": "popularity",
+            "settings": {},
+            "n_items": 20,
+            "dp": "local",
+            "epsilon": 1.0,
+            "delta": 1e-5,
+            "shops": 20,
+            "customers": 100,
+            "trim": 0.1,
+            **changed,
+        }
+    )
+
+
+def test_the_plan_travels_with_what_is_cut_and_its_noise_is_that_of_the_plain_one():
+    plan = parse_plan(trimmed().model_dump_json())
+    assert (plan.trim, plan.cut) == (0.1, 2)
+    assert plan.noise_scale == trimmed(trim=0.0).noise_scale
+    assert plan.digest != trimmed(trim=0.0).digest
+
+
+@pytest.mark.parametrize("dp", ["central", "distributed"])
+def test_a_plan_that_cannot_be_cut_is_refused_where_it_is_made_and_where_it_arrives(dp):
+    with pytest.raises(UsageError, match=r"robust\.trim"):
+        trimmed(dp=dp)
+    sent = trimmed(dp=dp, trim=0.0, masked=False).model_copy(update={"trim": 0.1}).model_dump_json()
+    with pytest.raises(UsageError, match=r"robust\.trim"):
+        parse_plan(sent)
+
+
+@pytest.mark.parametrize("trim", ["0.5", "-0.1", "1e400"])
+def test_a_plan_with_an_impossible_share_is_malformed(trim):
+    text = trimmed().model_dump_json().replace('"trim":0.1', f'"trim":{trim}')
+    with pytest.raises(UsageError, match="plan: trim"):
+        parse_plan(text)

@@ -315,6 +315,41 @@ def secagg(
     finish(found, bench.text(found), out, json_)
 
 
+@app.command()
+def poisoning(
+    scenario: Annotated[str, typer.Option(help="As for frontier.")] = "ml-100k",
+    epsilon: Annotated[
+        list[str] | None, typer.Option(help="A budget of local noise, or none; repeat. Default: 16, none.")
+    ] = None,
+    shops: Annotated[int, typer.Option(min=3, help="Shops that the customers are dealt to.")] = 10,
+    dishonest: Annotated[int, typer.Option(min=1, help="How many of them lie.")] = 1,
+    trim: Annotated[
+        float, typer.Option(min=0.01, max=0.49, help="Share of shops that the trimmed sum cuts at each end.")
+    ] = 0.1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, from seed 0 on.")] = 3,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """What dishonest shops do to a league, with plain and with trimmed sums.
+
+    A few shops send junk, huge or opposite values, or promote an item, openly, within the noise, or with
+    invented customers. Judged are accuracy at the honest shops, and how many of their customers get the
+    promoted item. ml-100k needs HANSA_DATA; about two minutes. See docs/robust.md.
+
+    Examples:
+
+        hansa bench poisoning
+
+        hansa bench poisoning --dishonest 2 --trim 0.2 --epsilon 16
+
+        hansa bench poisoning --out benchmarks
+    """
+    from hansa_simulations.bench import poisoning as bench
+
+    found = bench.measure(scenario, epsilon or bench.EPSILONS, shops, dishonest, trim, seeds)
+    finish(found, bench.text(found), out, json_)
+
+
 def finish(
     found: timing.Document,
     text: Sequence[str],
