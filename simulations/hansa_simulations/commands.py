@@ -68,8 +68,8 @@ def simulate(
     scenario.* settings; the others find their folders in HANSA_DATA. Other settings for --set:
     data.min_rating, data.vocabulary, data.dealing, data.alpha, scenario.overlap, budget.ceiling,
     ledger.dir, privacy.customers, privacy.max_overlap, secagg.threshold, secagg.colluders, secagg.drop,
-    robust.trim, engine.chunk, engine.clipping, engine.workers, engine.round_timeout, engine.actors, engine.cpus,
-    evaluation.customers, evaluation.tuning, and method.NAME for the method's hyperparameters.
+    robust.trim, engine.chunk, engine.clipping, engine.workers, engine.round_timeout, engine.actors,
+    engine.cpus, evaluation.customers, evaluation.tuning, and method.NAME for the method's hyperparameters.
 
     Examples:
 
