@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from flwr.app import ConfigRecord, Context, Message
@@ -15,6 +16,7 @@ from hansa_client.shop_files import load_shop, simulated_folder
 from hansa_client.training import consider, contribute
 
 app = ClientApp()
+log = logging.getLogger(__name__)
 
 _KEPT = "masking"
 
@@ -26,6 +28,10 @@ def _respond(message: Message, context: Context, act: Callable[[LocalShop, Reque
         answer = act(shop, content_to_request(message.content))
     except UsageError as error:
         answer = Answer(False, str(error))
+    except Exception as error:  # its text may speak of customers, and Flower would send it
+        log.error("shop %s could not answer: %s", shop.name, type(error).__name__)
+        log.debug("traceback", exc_info=error)
+        answer = Answer(False, "the shop could not answer")
     return Message(answer_to_content(answer), reply_to=message)
 
 

@@ -13,7 +13,7 @@ from hansa.secagg.roster import Member
 from hansa.secagg.shop import Round, advertise
 from hansa_client.membership import check_membership
 from hansa_client.shop import LocalShop
-from hansa_client.training import part_of_sum, refused
+from hansa_client.training import check_state, part_of_sum, refused
 
 Kept = bytes | None
 """What a shop keeps between two stages of a round, secrets included; None when there is nothing to keep."""
@@ -62,6 +62,7 @@ def _share(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]
 def _upload(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
     member, before = _going_on(shop, kept)
     plan, parameters = shop.plans[before.parameters.run], before.parameters
+    check_state(plan, request.state)
     if plan.parameters(parameters.round, request.state).state != parameters.state:
         raise RefusalError("the public state is another than the round's", reason="the state differs")
     round_, masks = before.open(member, shop.markers, Delivery.from_fields(request.fields))
@@ -85,7 +86,10 @@ def _going_on(shop: LocalShop, kept: Kept) -> tuple[Member, Round]:
     if kept is None:
         raise RefusalError("nothing is kept of this round: restarted, or never begun", reason="state lost")
     round_ = Round.from_bytes(kept)
-    return check_membership(shop, shop.plans[round_.parameters.run]), round_
+    plan = shop.plans.get(round_.parameters.run)
+    if plan is None or plan.digest != round_.parameters.plan:
+        raise RefusalError("the round was begun under another plan", reason="state lost")
+    return check_membership(shop, plan), round_
 
 
 _STAGES: dict[str, Callable[[LocalShop, Request, Kept], tuple[Answer, Kept]]] = {

@@ -20,6 +20,11 @@ def check_membership(shop: LocalShop, plan: Plan) -> Member:
             "the ledger has no approval of this roster; approve it after comparing fingerprints",
             reason="the shop has not approved the roster",
         )
+    if not member.vouched <= {member.name, *shop.ledger.vouched}:
+        raise RefusalError(
+            "the shop's file vouches for shops that the ledger has no approval of; approve the roster again",
+            reason="the shop has not approved the roster",
+        )
     if plan.shops != len(member.roster):
         raise RefusalError(
             f"the plan is for {plan.shops} shops, the roster has {len(member.roster)}",

@@ -29,6 +29,12 @@ def consider(shop: LocalShop, request: Request) -> Answer:
         plan = parse_plan(request.body)
         if plan.run != request.run:
             raise UsageError("plan: the run's name differs from the request's")
+        if plan.n_items != shop.histories.n_items:
+            reason = "the plan is for another catalogue"
+            raise RefusalError(f"{reason}: {plan.n_items} items, not {shop.histories.n_items}", reason=reason)
+        if shop.plans.get(plan.run, plan).digest != plan.digest:
+            reason = "the plan differs from the one accepted under this name"
+            raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
         if plan.dp not in shop.allowed:
             reason = f"the shop does not take part in DP model {plan.dp!r}"
             raise RefusalError(reason, reason=reason)
@@ -53,17 +59,26 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
     plan = shop.plans.get(request.run)
     if plan is None or not 1 <= request.round <= len(plan.releases):
         return Answer(False, "no such round in an accepted plan")
-    expected = plan.learner.state_shapes()
-    if {name: table.shape for name, table in request.state.items()} != expected:
-        return Answer(False, "the public state does not have the plan's shape")
     try:
+        check_state(plan, request.state)
         if plan.dp == "distributed":
-            if plan.masked:
-                return Answer(False, "the plan's sums are masked")
+            if plan.masked or not shop.unmasked:
+                return Answer(False, "the shop's part of a sum does not leave without masks")
             return Answer(True, residues=part_of_sum(shop, plan, request.round, request.state, _unmasked))
         return Answer(True, release=_release(shop, plan, request.round, request.state))
     except RefusalError as refusal:
         return refused(shop, refusal)
+
+
+def check_state(plan: Plan, state: State) -> None:
+    """See that public state has the plan's shape: another one could fail for customers of some items only.
+
+    Raises:
+        RefusalError: It has not.
+    """
+    if {name: table.shape for name, table in state.items()} != plan.learner.state_shapes():
+        reason = "the public state does not have the plan's shape"
+        raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
 
 
 def refused(shop: LocalShop, refusal: RefusalError) -> Answer:

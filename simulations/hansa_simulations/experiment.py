@@ -278,7 +278,7 @@ def simulated_shops(
     if plan.roster:
         members = [*simulated_members(plan, seed)]
         for ledger in ledgers:
-            ledger.approve(plan.roster, ())
+            ledger.approve(plan.roster, simulated_roster(plan.shops, seed).keys)
     return [
         LocalShop(
             name=shop.name,

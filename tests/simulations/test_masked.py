@@ -47,7 +47,7 @@ def league(the_plan, ceiling=8.0):
         items = seeded_generator(position, "items").integers(0, ITEMS, 48)
         ledger = Ledger(Budget(ceiling, 1e-5))
         if the_plan.roster:
-            ledger.approve(the_plan.roster, ())
+            ledger.approve(the_plan.roster, members[position].vouched)
         shops.append(
             LocalShop(
                 f"s{position}",
@@ -162,3 +162,62 @@ def test_a_round_on_other_terms_than_the_plans_is_refused():
     assert "repeated" in again.reason
     lost, _ = answer_stage(shop, "share", Request("r", 1, "", {}, {}), None)
     assert lost.reason == "state lost"
+
+
+def begun(the_plan, shop):
+    """The shop after the first stage of round 1, and the public state."""
+    assert ask(shop, the_plan).accepted
+    state = the_plan.learner.initial_state(seeded_generator(0))
+    request = Request("r", 1, the_plan.parameters(1, state).to_json(), {})
+    answer, kept = answer_stage(shop, "advertise", request, None)
+    assert answer.accepted
+    return state, kept
+
+
+def test_a_plan_cannot_be_swapped_under_a_run_that_was_accepted():
+    """Equal costs, but with more shops counted on each adds less noise."""
+    first = plan(10, True, threshold=6, colluders=1)
+    shop = league(first)[0]
+    _, kept = begun(first, shop)
+    swapped = plan(10, True, threshold=10, colluders=1)
+    assert swapped.steps == first.steps
+    assert swapped.honest > first.honest
+    answer = ask(shop, swapped)
+    assert answer.reason == "the plan differs from the one accepted under this name"
+    assert shop.plans["r"].digest == first.digest
+    shop.plans.clear()  # and after a restart, which the ledger survives
+    assert ask(shop, swapped).reason == "the plan differs from the one accepted under this name"
+    shop.plans["r"] = swapped  # and if all of that failed
+    answer, after = answer_stage(shop, "share", Request("r", 1, "", {}, {}), kept)
+    assert (answer.reason, after) == ("state lost", None)
+
+
+def test_no_plan_for_another_catalogue_is_taken():
+    """Else a shop would fail if and only if somebody has an item beyond the plan's."""
+    for masked in (True, False):
+        shop = league(plan(4, masked))[0]
+        answer = ask(shop, plan(4, masked, n_items=ITEMS - 1))
+        assert answer.reason == "the plan is for another catalogue"
+        assert not shop.ledger.reservations
+
+
+def test_public_state_of_another_shape_is_refused_before_the_charge():
+    the_plan = plan(4, True)
+    shop = league(the_plan)[0]
+    assert ask(shop, the_plan).accepted
+    short = {
+        name: table[: len(table) // 2 + 1]
+        for name, table in the_plan.learner.initial_state(seeded_generator(0)).items()
+    }
+    request = Request("r", 1, the_plan.parameters(1, short).to_json(), {})
+    _, kept = answer_stage(shop, "advertise", request, None)
+    answer, _ = answer_stage(shop, "upload", Request("r", 1, "", short, {}), kept)
+    assert answer.reason == "the public state does not have the plan's shape"
+    assert shop.ledger.reservations["r"].charged == 0
+
+
+def test_a_shop_that_vouches_for_more_than_the_ledger_approved_refuses():
+    the_plan = plan(4, True)
+    shop = league(the_plan)[0]
+    shop.ledger.approve(the_plan.roster, list(shop.member.vouched)[:2])
+    assert ask(shop, the_plan).reason == "the shop has not approved the roster"

@@ -22,7 +22,7 @@ from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
 from hansa.models.mixture import mix, standardise
 from hansa.models.optimizers import Memory
-from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.models.popularity import COUNTS, MOST_INTERACTIONS, counts_contribution, counts_release
 from hansa.models.spectrum import leading
 from hansa.rng import Generator
 from hansa.schema import Histories
@@ -30,8 +30,6 @@ from hansa.schema import Histories
 PAIRS = "pairs"
 EMBEDDINGS = "embeddings"
 FLOOR = "floor"
-MOST_INTERACTIONS = 3_000
-"""A customer with more has millions of pairs: a plan from elsewhere must not fill a shop's memory."""
 LEAST = 0.5
 """The floor of counts without noise."""
 

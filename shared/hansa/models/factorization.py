@@ -23,12 +23,13 @@ from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
 from hansa.models.coins import coins
 from hansa.models.optimizers import Memory, ServerOptimizer
-from hansa.models.popularity import COUNTS, counts_contribution, counts_release
+from hansa.models.popularity import COUNTS, MOST_INTERACTIONS, counts_contribution, counts_release
 from hansa.models.softmax import Candidates, full_gradient, sampled_gradient
 from hansa.rng import Generator, seeded_generator
 from hansa.schema import Histories, IntArray
 
 ITEMS = "items"
+_MOST_DIMENSIONS = 512
 _MOST_STEPS = 100_000  # a plan from elsewhere must not fill a shop's memory
 
 
@@ -101,6 +102,10 @@ class Factorization(Method):
         for name in ("dimensions", "gradient_rounds", "cap", "candidates", "local_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.cap > MOST_INTERACTIONS:  # else one long history could be more than a shop's memory holds
+            raise ValueError(f"cap must be at most {MOST_INTERACTIONS:,}")
+        if self.dimensions > _MOST_DIMENSIONS:
+            raise ValueError(f"dimensions must be at most {_MOST_DIMENSIONS}")
         if self.gradient_rounds * self.local_steps > _MOST_STEPS:
             raise ValueError(f"gradient_rounds times local_steps must be at most {_MOST_STEPS}")
         for name in ("negative_weight", "ridge", "temperature", "rate", "local_rate"):

@@ -17,6 +17,8 @@ from hansa.rng import Generator
 from hansa.schema import Histories
 
 COUNTS = "counts"
+MOST_INTERACTIONS = 3_000
+"""A customer with more has millions of pairs: a plan from elsewhere must not fill a shop's memory."""
 
 
 def counts_release(n_items: int) -> Release:
@@ -52,6 +54,8 @@ class Popularity(Method):
     def __post_init__(self) -> None:
         if self.cap < 1:
             raise ValueError("cap must be at least 1")
+        if self.cap > MOST_INTERACTIONS:
+            raise ValueError(f"cap must be at most {MOST_INTERACTIONS:,}")
 
     def releases(self) -> list[Release]:
         """One release of counts."""

@@ -30,7 +30,9 @@ def frontier(
         typer.Option(help="A budget, or none for no privacy; repeat for several. Default: 0.5 to 8, none."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell, from seed 0 on.")] = 3,
-    dp: Annotated[str, typer.Option(help="DP model of the private cells: central or local.")] = "central",
+    dp: Annotated[
+        str, typer.Option(help="DP model of the private cells: distributed, central or local.")
+    ] = "central",
     delta: Annotated[float, typer.Option(help="Of all cells.")] = 1e-5,
     cells: Annotated[Path, typer.Option(help="Where finished cells are kept.")] = Path("out/frontier"),
     fresh: Annotated[

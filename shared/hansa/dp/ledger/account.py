@@ -67,11 +67,12 @@ class Draft:
 
 @dataclass(frozen=True)
 class Reservation:
-    """An accepted plan: its releases, and how many of them have been charged or passed over."""
+    """An accepted plan: its releases, how many of them were charged or passed over, and the plan's digest."""
 
     run: str
     releases: tuple[DpEvent, ...]
     charged: int = 0
+    plan: str = ""
 
 
 @dataclass
@@ -134,7 +135,8 @@ class Account:
         """
         body = draft.body
         if draft.kind == "reserve":
-            self.reservations[body["run"]] = Reservation(body["run"], _decode(_freeze(body["releases"])))
+            releases, plan = _decode(_freeze(body["releases"])), str(body.get("plan", ""))
+            self.reservations[body["run"]] = Reservation(body["run"], releases, plan=plan)
             self.cost += _read(body["cost"])
             self.spent = _read(body["epsilon_after"])
         elif draft.kind == "charge":
@@ -168,7 +170,8 @@ class Account:
         """
         known = self.reservations.get(run)
         if known is not None:
-            if known.releases != releases:
+            # Equal costs are not equal plans: under distributed noise a plan says who makes up the noise.
+            if known.releases != releases or known.plan != str(about.get("plan", known.plan)):
                 detail = f"run {run}: the plan differs from the one that was accepted"
                 raise RefusalError(detail, reason="the plan differs from the one accepted under this name")
             return None

@@ -83,6 +83,11 @@ class Ledger:
         """Digest of the roster that the operator has approved last; empty before."""
         return self._current().roster
 
+    @property
+    def vouched(self) -> tuple[str, ...]:
+        """Shops that the operator has vouched for with it, sorted."""
+        return self._current().vouched
+
     def approve(self, roster: str, vouched: Iterable[str]) -> None:
         """Enter that the operator approves a roster, whose shops may then mask sums with this one.
 
