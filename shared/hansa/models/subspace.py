@@ -65,8 +65,8 @@ class Subspace(Method):
     name: str = "subspace"
 
     def __post_init__(self) -> None:
-        if not (1 <= self.dimensions <= 10_000 and 1 <= self.iterations <= 100):
-            raise ValueError("dimensions must lie between 1 and 10,000, iterations between 1 and 100")
+        if not (1 <= self.dimensions <= 1_024 and 1 <= self.iterations <= 100):
+            raise ValueError("dimensions must lie between 1 and 1,024, iterations between 1 and 100")
         if self.vocabulary < 0:
             raise ValueError("vocabulary must be at least 1, or 0 for the whole catalogue")
         if not 0.01 <= self.growth <= 100:
