@@ -15,6 +15,7 @@ from hansa.rng import Source, seeded_generator
 from hansa.schema import Histories
 from hansa_client.shop import LocalShop
 from hansa_simulations.engine import run_in_process
+from hansa_simulations.members import simulated_members, simulated_roster
 from hansa_simulations.ray_engine import run_on_ray
 
 ITEMS, SHOPS = 40, 10
@@ -51,10 +52,44 @@ def make_shops():
     return shops
 
 
-def test_both_engines_give_the_same_model_from_the_same_seed(monkeypatch, tmp_path):
+@pytest.fixture
+def _ray():
     if importlib.util.find_spec("ray") is None:
         complain = pytest.fail if os.environ.get("HANSA_REQUIRE") == "1" else pytest.skip
         complain("ray is not installed: pip install 'hansa[demo]'")
+
+
+@pytest.mark.usefixtures("_ray")
+def test_a_masked_league_keeps_its_rounds_between_rays_actors():
+    """Every stage may be served by another process: keys, shares and marks go along."""
+    masked = make_plan(
+        run="m",
+        method="popularity",
+        settings={},
+        n_items=ITEMS,
+        dp="distributed",
+        epsilon=8.0,
+        delta=1e-5,
+        shops=4,
+        customers=300,
+        roster=simulated_roster(4, 0).digest,
+    )
+    shops = make_shops()[:4]
+    for shop, member in zip(shops, simulated_members(masked, 0), strict=True):
+        shop.member, shop.allowed = member, ("distributed",)
+        shop.ledger.approve(masked.roster, member.vouched)
+    here = run_in_process(masked, shops, seed=5, roster=simulated_roster(4, 0))
+    for shop in shops:
+        shop.ledger = Ledger(Budget(8.0, 1e-5))
+        shop.ledger.approve(masked.roster, shop.member.vouched)
+        shop.plans.clear()
+    there = run_on_ray(masked, shops, seed=5, actors=2, roster=simulated_roster(4, 0))
+    assert there["counts"].tobytes() == here["counts"].tobytes()
+    assert [shop.ledger.reservations["m"].charged for shop in shops] == [1] * 4
+
+
+@pytest.mark.usefixtures("_ray")
+def test_both_engines_give_the_same_model_from_the_same_seed(monkeypatch, tmp_path):
     here, there = make_shops(), make_shops()
     there[0].ledger = LedgerFile(tmp_path / "s0.sqlite", Budget(8.0, 1e-5))  # shared by the actors, and kept
     reports, far_reports = [], []
