@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from hansa.errors import UsageError
-from hansa.records import Answer, Request, answer_to_content, content_to_request
+from hansa.records import STAGE_MESSAGES, Answer, Request, answer_to_content, content_to_request
 from hansa_client.masking import answer_stage
 from hansa_client.shop import LocalShop, find_shop
 from hansa_client.shop_files import load_shop, simulated_folder
@@ -57,34 +57,13 @@ def _masked(message: Message, context: Context, stage: str) -> Message:
     return _respond(message, context, act)
 
 
-@app.query("advertise")
-def advertise(message: Message, context: Context) -> Message:
-    """This shop's keys for a masked round."""
-    return _masked(message, context, "advertise")
+def _serving(stage: str) -> Callable[[Message, Context], Message]:
+    return lambda message, context: _masked(message, context, stage)
 
 
-@app.query("share")
-def share(message: Message, context: Context) -> Message:
-    """Its sealed shares of them."""
-    return _masked(message, context, "share")
-
-
-@app.train("upload")
-def upload(message: Message, context: Context) -> Message:
-    """Its masked part of the sum."""
-    return _masked(message, context, "upload")
-
-
-@app.query("agree")
-def agree(message: Message, context: Context) -> Message:
-    """Its signature of whose parts are in the sum."""
-    return _masked(message, context, "agree")
-
-
-@app.query("unmask")
-def unmask(message: Message, context: Context) -> Message:
-    """The shares with which the sum, and nothing else, can be unmasked."""
-    return _masked(message, context, "unmask")
+for _stage, _kind in STAGE_MESSAGES.items():  # query.advertise is served by app.query("advertise"), and so on
+    _category, _action = _kind.split(".")
+    getattr(app, _category)(_action)(_serving(_stage))
 
 
 @app.train("release")
