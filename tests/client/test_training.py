@@ -326,3 +326,38 @@ def test_malformed_requests_get_typed_answers(send, content, kind):
     answer = message_to_answer(send(content, kind))
     assert not answer.accepted
     assert answer.reason.startswith(("request:", "state "))
+
+
+def test_what_goes_wrong_at_a_shop_leaves_as_one_fixed_line(monkeypatch):
+    """Flower would send an exception's text, which may name what a customer has bought."""
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    the_shop, the_plan = shop(), plan()
+    assert ask(the_shop, the_plan).accepted
+
+    def fails(*_):
+        raise IndexError("index 250 is out of bounds")
+
+    monkeypatch.setattr("hansa_client.training._release", fails)
+    provide_shops(lambda config: the_shop)
+    try:
+        content = request_to_content(Request("r", 1, "", state_of(the_plan)))
+        reply = app(Message(content, 1, "train.release"), Context(1, 1, {}, RecordDict(), {}))
+    finally:
+        provide_shops(None)
+    answer = message_to_answer(reply)
+    assert (answer.accepted, answer.reason) == (False, "the shop could not answer")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("dpsgd", {"cap": 3001}, "cap must be at most 3,000"),
+        ("dpsgd", {"dimensions": 513}, "dimensions must be at most 512"),
+        ("popularity", {"cap": 3001}, "cap must be at most 3,000"),
+        ("subspace", {"dimensions": 1025}, "dimensions must lie between 1 and 1,024"),
+    ],
+)
+def test_no_plan_may_ask_for_more_than_a_shops_memory_holds(method, settings, said):
+    answer = ask(shop(), plan(method=method, settings=settings))
+    assert not answer.accepted
+    assert said in answer.reason
