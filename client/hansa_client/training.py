@@ -6,14 +6,13 @@ import logging
 
 import torch
 
-from hansa.dp.integers import Residues
 from hansa.dp.private_sum import Contribution, Door, Mask, Share, Table
 from hansa.dp.sgd import PrivateSumOptimizer
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import State
 from hansa.plan import Plan, parse_plan
 from hansa.records import Answer, Request
-from hansa.secagg.masks import pack
+from hansa.secagg.masks import Residues, pack
 from hansa_client.membership import check_membership
 from hansa_client.shop import LocalShop
 

@@ -245,6 +245,13 @@ def plan_for(settings: SimulationSettings, federation: Federation, seed: int) ->
     customers = settings.privacy.customers or declared(federation.customers)
     method, _ = _variant(settings, federation)
     threshold, colluders = _threshold(settings, len(federation.shops))
+    if settings.dp == "distributed" and settings.execution.clipping != "sparse":
+        raise UsageError(
+            f"--set engine.clipping={settings.execution.clipping}: distributed rounds each customer "
+            "by itself, which Opacus does not; use sparse, or --dp central"
+        )
+    if settings.engine == "ray" and settings.secagg.drop:
+        raise UsageError("--set secagg.drop: only --engine inprocess drops shops; leave one of them out")
     plan = make_plan(
         run=run_name(settings, f"{federation.name}-{settings.protocol}-{seed}"),
         method=method,

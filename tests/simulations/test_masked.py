@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hansa.dp.ledger import Budget, Ledger
-from hansa.errors import RefusalError
+from hansa.errors import RefusalError, UsageError
 from hansa.plan import make_plan
 from hansa.records import Request
 from hansa.rng import Source, seeded_generator
@@ -15,7 +15,9 @@ from hansa_client.masking import answer_stage
 from hansa_client.shop import LocalShop
 from hansa_client.training import consider
 from hansa_simulations.engine import Dropouts, run_in_process
+from hansa_simulations.experiment import simulate
 from hansa_simulations.members import simulated_members, simulated_roster
+from hansa_simulations.settings import make_settings
 
 ITEMS, SEED = 30, 5
 
@@ -221,3 +223,16 @@ def test_a_shop_that_vouches_for_more_than_the_ledger_approved_refuses():
     shop = league(the_plan)[0]
     shop.ledger.approve(the_plan.roster, list(shop.member.vouched)[:2])
     assert ask(shop, the_plan).reason == "the shop has not approved the roster"
+
+
+@pytest.mark.parametrize(
+    ("options", "assignment", "said"),
+    [
+        ({}, "engine.clipping=ghost", "engine.clipping=ghost: distributed rounds each customer by itself"),
+        ({"engine": "ray"}, "secagg.drop=0.1", "secagg.drop: only --engine inprocess drops shops"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(options, assignment, said):
+    generated = ["scenario.customers=60", "scenario.items=200", assignment]
+    with pytest.raises(UsageError, match=said):
+        simulate(make_settings({"scenario": "synthetic", "shops": 4, **options}, generated))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,9 @@ from dp_accounting import DpEvent
 from hansa.dp.events import NON_PRIVATE, skellam
 from hansa.dp.skellam import LARGEST_VARIANCE, Skellam
 from hansa.rng import Generator
+from hansa.secagg.masks import Residues, residue_type
 
 Integers = npt.NDArray[np.int64]
-Residues = npt.NDArray[Any]
-"""Numbers modulo 2^bits: uint32 up to 32 bits, uint64 above."""
 
 _LEAST_SCALE, _LARGEST_SCALE = 12, 16
 _SPREAD = 8
@@ -128,9 +126,7 @@ class IntegerSkellam:
 
 def residues(total: Integers, bits: int) -> Residues:
     """Whole numbers modulo 2^bits, as uint32 up to 32 bits, else uint64."""
-    words: Residues = total.view(np.uint64)
-    if bits <= 32:
-        words = words.astype(np.uint32)
+    words: Residues = total.view(np.uint64).astype(residue_type(bits), copy=False)
     if bits % 32:
         words = words & words.dtype.type((1 << bits) - 1)
     return words

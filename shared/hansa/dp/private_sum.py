@@ -14,13 +14,14 @@ from dp_accounting import DpEvent
 
 from hansa.dp.accounting import gaussian
 from hansa.dp.clipping import Contributions, clipped_sum
-from hansa.dp.integers import IntegerSkellam, Residues, residues
+from hansa.dp.integers import IntegerSkellam, residues
 from hansa.dp.ledger import Ledger
 from hansa.dp.noise import GridGaussian
 from hansa.dp.opacus_clipping import opacus_clipped_sum
 from hansa.dp.rounding import integer_sum
 from hansa.rng import Generator
 from hansa.schema import Histories
+from hansa.secagg.masks import Residues
 
 DpModel = Literal["local", "distributed", "central", "none"]
 Contribution = Callable[[Histories], Contributions]
