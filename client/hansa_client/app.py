@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
@@ -13,7 +14,7 @@ from hansa.records import STAGE_MESSAGES, Answer, Request, answer_to_content, co
 from hansa_client.masking import answer_stage
 from hansa_client.shop import LocalShop, find_shop
 from hansa_client.shop_files import load_shop, simulated_folder
-from hansa_client.training import consider, contribute
+from hansa_client.training import consider, contribute, receive
 
 app = ClientApp()
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ def _respond(message: Message, context: Context, act: Callable[[LocalShop, Reque
     folder = simulated_folder(context.node_config, context.run_config)
     shop = load_shop(folder) if folder is not None else find_shop(context.node_config)
     try:
-        answer = act(shop, content_to_request(message.content))
+        request = content_to_request(message.content)
+        answer = act(shop, replace(request, message=message.metadata.message_id))
     except UsageError as error:
         answer = Answer(False, str(error))
     except Exception as error:  # its text may speak of customers, and Flower would send it
@@ -70,3 +72,9 @@ for _stage, _kind in STAGE_MESSAGES.items():  # query.advertise is served by app
 def release(message: Message, context: Context) -> Message:
     """This shop's private sum of a round."""
     return _respond(message, context, contribute)
+
+
+@app.query("model")
+def model(message: Message, context: Context) -> Message:
+    """Keep the model that a run has come to."""
+    return _respond(message, context, receive)

@@ -12,8 +12,9 @@ from hansa.secagg.parameters import RoundParameters
 from hansa.secagg.roster import Member
 from hansa.secagg.shop import Round, advertise
 from hansa_client.membership import check_membership
+from hansa_client.payment import check_payable
 from hansa_client.shop import LocalShop
-from hansa_client.training import check_state, part_of_sum, refused
+from hansa_client.training import check_state, part_of_sum, receipt, refused
 
 Kept = bytes | None
 """What a shop keeps between two stages of a round, secrets included; None when there is nothing to keep."""
@@ -49,6 +50,7 @@ def _advertise(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, K
     expected = replace(plan.parameters(asked.round, {}), attempt=asked.attempt, state=asked.state)
     if asked != expected:
         raise RefusalError("a round on other terms than the plan's", reason="the round differs from the plan")
+    check_payable(shop, plan, asked.round)  # before others count on this shop
     round_, advert = advertise(check_membership(shop, plan), shop.markers, asked)
     return Answer(True, fields=advert.to_fields()), round_.to_bytes()
 
@@ -66,8 +68,10 @@ def _upload(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept
     if plan.parameters(parameters.round, request.state).state != parameters.state:
         raise RefusalError("the public state is another than the round's", reason="the state differs")
     round_, masks = before.open(member, shop.markers, Delivery.from_fields(request.fields))
-    residues = part_of_sum(shop, plan, parameters.round, request.state, masks.apply)
-    return Answer(True, residues=residues, fields=masks.upload.to_fields()), round_.to_bytes()
+    asked = replace(request, run=parameters.run, round=parameters.round)
+    residues = part_of_sum(shop, plan, asked, masks.apply)
+    answer = Answer(True, residues=residues, fields=masks.upload.to_fields(), receipt=receipt(shop))
+    return answer, round_.to_bytes()
 
 
 def _agree(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:

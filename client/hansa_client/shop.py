@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from hansa.dp.ledger import Ledger
 from hansa.dp.private_sum import DpModel, PerformanceSettings
 from hansa.errors import UsageError
+from hansa.models.base import State
 from hansa.plan import Plan
 from hansa.rng import Source
 from hansa.schema import Histories
 from hansa.secagg.markers import MarkerMemory, Markers
 from hansa.secagg.roster import Member
+from hansa_client.replies import NoReplies, Replies
 
 
 @dataclass
@@ -33,6 +35,9 @@ class LocalShop:
         member: The shop's own side of the roster with whose shops it masks sums; None: it masks none.
         markers: Which stages of masked rounds it has done.
         unmasked: Whether parts of a shared sum may leave without masks; simulations only.
+        replies: What it has sent under ``local``.
+        repeats: How many lost rounds of a run it pays for again.
+        receive: Takes a model's card, as JSON, and the model; None: the shop keeps none.
     """
 
     name: str
@@ -48,6 +53,9 @@ class LocalShop:
     member: Member | None = None
     markers: Markers = field(default_factory=MarkerMemory)
     unmasked: bool = False
+    replies: Replies = field(default_factory=NoReplies)
+    repeats: int = 0
+    receive: Callable[[str, State], None] | None = None
 
 
 Resolver = Callable[[Mapping[str, object]], LocalShop]

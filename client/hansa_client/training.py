@@ -8,11 +8,12 @@ import torch
 
 from hansa.dp.private_sum import Contribution, Door, Mask, Share, Table
 from hansa.dp.sgd import PrivateSumOptimizer
-from hansa.errors import RefusalError, UsageError
+from hansa.errors import HansaError, RefusalError, UsageError
 from hansa.models.base import State
-from hansa.plan import Plan, parse_plan
+from hansa.plan import Plan, digest_of, parse_plan
 from hansa.records import Answer, Request
 from hansa.secagg.masks import Residues, pack
+from hansa_client import payment
 from hansa_client.membership import check_membership
 from hansa_client.shop import LocalShop
 
@@ -50,7 +51,13 @@ def consider(shop: LocalShop, request: Request) -> Answer:
     except UsageError as error:
         return Answer(False, str(error))
     shop.plans[plan.run] = plan
-    return Answer(True)
+    return Answer(True, receipt=receipt(shop))
+
+
+def receipt(shop: LocalShop) -> str:
+    """The shop's word on its ledger as it is sent; empty where the ledger has no key."""
+    signed = shop.ledger.receipt()
+    return "" if signed is None else signed.to_json()
 
 
 def contribute(shop: LocalShop, request: Request) -> Answer:
@@ -63,10 +70,33 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
         if plan.dp == "distributed":
             if plan.masked or not shop.unmasked:
                 return Answer(False, "the shop's part of a sum does not leave without masks")
-            return Answer(True, residues=part_of_sum(shop, plan, request.round, request.state, _unmasked))
-        return Answer(True, release=_release(shop, plan, request.round, request.state))
+            return Answer(True, residues=part_of_sum(shop, plan, request, _unmasked))
+        return _own_sum(shop, plan, request)
     except RefusalError as refusal:
         return refused(shop, refusal)
+
+
+def _own_sum(shop: LocalShop, plan: Plan, request: Request) -> Answer:
+    """The shop's own sum, or the same bytes again if it has sent it before."""
+    about = plan.run, request.round, plan.digest, digest_of(request.state)
+    sent = shop.replies.find(*about)
+    if sent is not None:
+        return Answer(True, release=sent)
+    made = _release(shop, plan, request)
+    shop.replies.keep(*about, made)
+    return Answer(True, release=made, receipt=receipt(shop))
+
+
+def receive(shop: LocalShop, request: Request) -> Answer:
+    """Keep the model that a run has come to."""
+    if shop.receive is None:
+        return Answer(False, "the shop keeps no models")
+    try:
+        shop.receive(request.body, request.state)
+    except HansaError as error:  # its text may name folders of the shop
+        log.warning("shop %s: %s", shop.name, error)
+        return Answer(False, "the shop did not keep the model")
+    return Answer(True)
 
 
 def check_state(plan: Plan, state: State) -> None:
@@ -86,22 +116,21 @@ def refused(shop: LocalShop, refusal: RefusalError) -> Answer:
     return Answer(False, refusal.reason)
 
 
-def part_of_sum(shop: LocalShop, plan: Plan, round_: int, state: State, mask: Mask) -> bytes:
+def part_of_sum(shop: LocalShop, plan: Plan, request: Request, mask: Mask) -> bytes:
     """The shop's part of a round's sum over shops under ``distributed`` noise, packed.
 
     Args:
         shop: The shop.
         plan: A plan that it has accepted.
-        round_: The round, from 1.
-        state: The public state.
+        request: The round, and the public state.
         mask: Adds the masks in place.
 
     Raises:
         RefusalError: The ledger does not have this release as the next of the plan.
     """
-    release, door = plan.releases[round_ - 1], _door(shop, plan, round_)
+    release, door = plan.releases[request.round - 1], _door(shop, plan, request)
     share = Share(plan.honest, plan.bits(release), mask)
-    contribution = plan.learner.contributor(round_, release, state)
+    contribution = plan.learner.contributor(request.round, release, request.state)
     return pack(door.masked_sum(release, contribution, shop.histories, share), share.bits)
 
 
@@ -109,14 +138,17 @@ def _unmasked(words: Residues) -> None:
     """Adds nothing."""
 
 
-def _door(shop: LocalShop, plan: Plan, round_: int) -> Door:
+def _door(shop: LocalShop, plan: Plan, request: Request) -> Door:
+    round_ = request.round
+    run = plan.run if plan.dp == "none" else payment.reserve(shop, plan, round_)
     noise, coins = shop.noise.generator(round_), shop.coins.generator(round_)
-    return Door(plan.dp, shop.ledger, plan.run, noise, coins, shop.performance, round_)
+    return Door(plan.dp, shop.ledger, run, noise, coins, shop.performance, round_, request.message)
 
 
-def _release(shop: LocalShop, plan: Plan, round_: int, state: State) -> Table:
+def _release(shop: LocalShop, plan: Plan, request: Request) -> Table:
+    round_, state = request.round, request.state
     release, learner = plan.releases[round_ - 1], plan.learner
-    door = _door(shop, plan, round_)
+    door = _door(shop, plan, request)
 
     def contribution_at(now: State) -> Contribution:
         return learner.contributor(round_, release, now)

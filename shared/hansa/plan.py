@@ -107,7 +107,7 @@ class Plan(BaseModel):
             threshold=self.threshold,
             honest=self.honest,
             colluders=self.colluders,
-            state=_digest(state),
+            state=digest_of(state),
         )
 
     @cached_property
@@ -143,7 +143,7 @@ class Plan(BaseModel):
         return compose([release.event for release in self.releases[:rounds] for _ in range(release.steps)])
 
 
-def _digest(state: State) -> str:
+def digest_of(state: State) -> str:
     """SHA-256 of public state, in hexadecimal."""
     summed = sha256()
     for name, table in sorted(state.items()):

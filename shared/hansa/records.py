@@ -1,9 +1,9 @@
 """Arrays and settings to and from Flower's records, version 1 of Hansa's messages.
 
 A coordinator asks two things: ``query.plan`` (will you take part in this run?) and ``train.release``
-(your private sum of this round), or in its place the five stages of a masked one. Replies carry an
-``answer`` and, where it accepts, the released array or the stage's message; nothing else: no counts, no
-metrics, no timings.
+(your private sum of this round), or in its place the five stages of a masked one. In the end ``query.model``
+hands over what was learnt. Replies carry an ``answer`` and, where it accepts, the released array or the
+stage's message, and a receipt of what was charged; nothing else: no counts, no metrics, no timings.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ VERSION = 1
 _FORMAT = "numpy.ndarray"  # Flower's name for NumPy's own format
 _PACKED = "hansa.residues"
 PLAN_MESSAGE = "query.plan"
+MODEL_MESSAGE = "query.model"
 RELEASE_MESSAGE = "train.release"
 STAGE_MESSAGES = {
     "advertise": "query.advertise",
@@ -45,9 +46,10 @@ class Request:
     Attributes:
         run: The run's name.
         round: The absolute round, from 1; 0 when asking whether to take part.
-        body: The plan as JSON when asking whether to take part, else empty.
-        state: The public state for a release, else empty.
+        body: The plan as JSON when asking whether to take part, a model's card with a model, else empty.
+        state: The public state for a release, the model itself with a model, else empty.
         fields: Of a stage of a masked round, its message (``hansa.secagg.messages``).
+        message: The id of the message that it came in; it is not part of what is packed.
     """
 
     run: str
@@ -55,6 +57,7 @@ class Request:
     body: str
     state: State
     fields: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Answer:
         release: The shop's own sum.
         residues: Or its part of a sum over shops, packed (``hansa.secagg.masks``).
         fields: Of a stage of a masked round, its message (``hansa.secagg.messages``).
+        receipt: The shop's signed word on its ledger where it has just entered something, as JSON.
     """
 
     accepted: bool
@@ -74,6 +78,7 @@ class Answer:
     release: Table | None = None
     residues: bytes | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    receipt: str = ""
 
 
 _received: Memo[State] = Memo()
@@ -155,7 +160,8 @@ def _head(shape: tuple[int, ...]) -> bytes:
 
 def answer_to_content(answer: Answer) -> RecordDict:
     """Pack an answer."""
-    content = RecordDict({"answer": ConfigRecord({"accepted": answer.accepted, "reason": answer.reason})})
+    said = ConfigRecord({"accepted": answer.accepted, "reason": answer.reason, "receipt": answer.receipt})
+    content = RecordDict({"answer": said})
     if answer.release is not None:
         content["release"] = ArrayRecord({"release": _pack(answer.release)})
     if answer.fields:
@@ -183,8 +189,9 @@ def message_to_answer(message: Message) -> Answer:
         return Answer(False, "malformed release")
     if release is not None and release.dtype != np.float32:
         return Answer(False, "malformed release")
+    said = {name: str(config.get(name, "")) for name in ("reason", "receipt")}
     return Answer(
-        bool(config["accepted"]), str(config.get("reason", "")), release, residues, _fields(message.content)
+        bool(config["accepted"]), said["reason"], release, residues, _fields(message.content), said["receipt"]
     )
 
 

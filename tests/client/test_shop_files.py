@@ -63,7 +63,7 @@ def test_a_plan_accepted_in_one_process_is_served_in_another_and_charged_once(tm
     release = contribute(load_shop(tmp_path / "0"), ask(1)).release
     again = contribute(load_shop(tmp_path / "0"), ask(1))
     assert not again.accepted
-    assert again.reason == "no such release is left in an accepted plan"
+    assert again.reason == "round 1 was paid for and is not paid again"
 
     here = shop()
     assert consider(here, ask(0)).accepted

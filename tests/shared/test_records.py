@@ -103,7 +103,7 @@ def test_answers_survive_and_carry_nothing_else(answer):
         np.testing.assert_array_equal(back.release, answer.release)
         assert set(content) == {"answer", "release"}
         assert set(content["release"]) == {"release"}
-    assert set(content["answer"]) == {"accepted", "reason"}
+    assert set(content["answer"]) == {"accepted", "reason", "receipt"}
 
 
 def test_an_error_is_a_refusal():

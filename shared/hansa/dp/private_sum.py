@@ -117,6 +117,7 @@ class Door:
         coins: Generator of the Poisson sampling, never logged, likewise.
         performance: Settings without influence on privacy.
         round: The round that is answered, for the ledger's record.
+        message: The message that is answered, likewise: what leaves is checked against its charge.
     """
 
     dp: DpModel
@@ -126,6 +127,7 @@ class Door:
     coins: Generator
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     round: int = 0
+    message: str = ""
 
     def private_sum(self, release: Release, contribution: Contribution, histories: Histories) -> Table:
         """The sum over the shop's customers of their clipped contributions, with noise as ``dp`` says.
@@ -203,6 +205,8 @@ class Door:
 
     def _charge(self, release: Release) -> None:
         about = {"round": self.round, "release": release.name, "bound": release.bound}
+        if self.message:
+            about["message"] = self.message
         self.ledger.charge(self.run, release.event, about)
 
     def _contributions(self, contribution: Contribution, histories: Histories) -> Iterator[Contributions]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dp_accounting import DpEvent
 
 from hansa.dp.ledger.account import About, Account, Budget, Draft, Reservation, opening
+from hansa.dp.ledger.entries import Receipt
 from hansa.errors import RefusalError
 
 
@@ -43,6 +44,10 @@ class Ledger:
     def entries(self) -> list[Draft]:
         """All entries, the opening first."""
         return list(self._drafts)
+
+    def receipt(self) -> Receipt | None:
+        """The shop's signed word on its last entry; a ledger in memory has no key to sign with."""
+        return None
 
     def take_over(self, drafts: Iterable[Draft]) -> None:
         """Become the ledger with these entries."""
