@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from flwr.app import Context
+import logging
+import os
+from pathlib import Path
+
+from flwr.app import Context, UserConfig
 from flwr.serverapp import Grid, ServerApp
 
-from hansa.plan import parse_plan
-from hansa.records import state_to_record
+from hansa.errors import RefusalError
+from hansa.plan import Plan, parse_plan
+from hansa.records import Request, record_to_state, state_to_record
 from hansa.rng import seeded_generator, system_generator
 from hansa.secagg.roster import Roster
+from hansa_server.checkpoint import Checkpoint, RunFolder
+from hansa_server.publishing import node_names, publish, published
 from hansa_server.reports import REPORTS, reporting
-from hansa_server.strategy import Listener, PlanStrategy
+from hansa_server.strategy import Listener, PlanStrategy, RoundReport, hand_over
 
 app = ServerApp()
+log = logging.getLogger(__name__)
 
 ROSTER = "hansa-roster"
 """Key of the run configuration: the roster of a league whose sums are masked, as JSON."""
+MODEL = "model"
+"""Key of the run configuration, in place of a plan: the version of the model to send to all shops."""
+HOME = "HANSA_SERVER"
+"""Environment variable: the coordinator's folder; not set in simulations."""
 
 _listeners: list[Listener] = []
 
@@ -29,19 +41,97 @@ def listen(*listeners: Listener) -> None:
 def main(grid: Grid, context: Context) -> None:
     """Run the plan in ``run_config["plan"]``; the final state is left in ``context.state["model"]``.
 
-    ``run_config["simulation-seed"]``, if there is one, makes noise and initial state repeatable;
-    ``run_config["hansa-reports"]`` is a folder for the reports, see ``hansa_server.reports``.
+    A deployed coordinator's folder takes checkpoints, records and the signed model; a run that was cut short
+    goes on from there. In simulations ``run_config["simulation-seed"]`` makes noise and initial state
+    repeatable; ``run_config["hansa-reports"]`` is a folder for the reports, see ``hansa_server.reports``.
     """
+    config, home = context.run_config, os.environ.get(HOME)
+    timeout = float(config.get("round-timeout", 3600.0))
+    if home is not None and MODEL in config:
+        _send(grid, Path(home), str(config[MODEL]), timeout)
+    elif home is not None:
+        _deployed(grid, config, Path(home), timeout)
+    else:
+        _simulated(grid, context, timeout)
+
+
+def _simulated(grid: Grid, context: Context, timeout: float) -> None:
     config = context.run_config
     with reporting(str(config.get(REPORTS, ""))) as reporters:
         plan = parse_plan(str(config["plan"]))
-        timeout = float(config.get("round-timeout", 3600.0))
         seed = config.get("simulation-seed")
         noise = system_generator() if seed is None else seeded_generator(int(seed), "central noise")
         start = system_generator() if seed is None else seeded_generator(int(seed), "initial state")
-        roster = Roster.from_json(str(config[ROSTER])) if ROSTER in config else None
-        strategy = PlanStrategy(plan, noise, [*_listeners, *reporters], roster=roster)
+        strategy = PlanStrategy(plan, noise, [*_listeners, *reporters], roster=_roster(config))
         strategy.enrol(grid, timeout)
         arrays = state_to_record(plan.learner.initial_state(start))
         result = strategy.start(grid, arrays, num_rounds=len(plan.releases), timeout=timeout)
         context.state["model"] = result.arrays
+
+
+def _deployed(grid: Grid, config: UserConfig, home: Path, timeout: float) -> None:
+    plan = parse_plan(str(config["plan"]))
+    books = RunFolder(home / "runs" / plan.run, plan)
+    books.begin()
+    try:
+        sent = _conduct(grid, plan, _roster(config), books, home, timeout)
+    except RefusalError as refusal:
+        books.finish("refused", str(refusal))
+        raise
+    except BaseException as error:  # also when the run is stopped
+        books.finish("failed", f"{type(error).__name__}: {error}")
+        raise
+    books.finish("done", model=plan.run, sent=sent)
+
+
+def _conduct(
+    grid: Grid, plan: Plan, roster: Roster | None, books: RunFolder, home: Path, timeout: float
+) -> dict[str, str]:
+    """From the enrolment to the signed model at the shops; what each said of that."""
+    names, before = node_names(home), books.load()
+    if before is None:  # kept before anything is released, so that the run can go on from it
+        before = Checkpoint(0, plan.learner.initial_state(system_generator()), {})
+        books.save(before)
+    strategy = PlanStrategy(
+        plan,
+        system_generator(),
+        roster=roster,
+        names=names,
+        done=before.round,
+        next_attempt=books.attempt,
+        memory=before.memory,
+    )
+
+    def complete(report: RoundReport) -> None:
+        books.record(report)
+        books.save(Checkpoint(report.round, report.state, strategy.memory))
+
+    strategy.listeners.append(complete)
+    state, left = before.state, len(plan.releases) - before.round
+    if left:
+        try:
+            strategy.enrol(grid, timeout)
+        finally:
+            books.enrolled(strategy.enrolment)
+        result = strategy.start(grid, state_to_record(state), num_rounds=left, timeout=timeout)
+        state = record_to_state(result.arrays)
+    shops = [line["answered"] for line in books.rounds()]
+    publish(home, _league(home), plan, state, shops)
+    return _send(grid, home, plan.run, timeout)
+
+
+def _send(grid: Grid, home: Path, model: str, timeout: float) -> dict[str, str]:
+    card, state = published(home, model)
+    request = Request(card.run, len(card.shops), card.to_json(), state)
+    said = hand_over(grid, node_names(home), request, timeout)
+    for shop, problem in sorted(said.items()):
+        log.info("model %s: %s: %s", model, shop, problem or "received")
+    return said
+
+
+def _roster(config: UserConfig) -> Roster | None:
+    return Roster.from_json(str(config[ROSTER])) if ROSTER in config else None
+
+
+def _league(home: Path) -> str:
+    return (home / "league").read_text(encoding="utf-8").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,12 +38,19 @@ class MaskedSum:
         round: The round, from 1.
         roster: The shops that may take part.
         ask: Reaches them.
+        names: Which shop each node is, where the transport knows; else a shop's signature says who it is.
+        said: Why nodes that are not in the sum are not, as far as they said.
+        next_attempt: Numbers the tries of this round; no number comes twice, in no process.
     """
 
     plan: Plan
     round: int
     roster: Roster
     ask: Ask
+    names: Mapping[int, str] = field(default_factory=dict)
+    next_attempt: Callable[[], int] = field(default_factory=lambda: itertools.count(1).__next__)
+    attempt: int = field(init=False, default=0)
+    said: dict[int, str] = field(init=False, default_factory=dict)
     _aggregation: Aggregation = field(init=False)
     _nodes: dict[str, int] = field(init=False)
 
@@ -59,26 +67,29 @@ class MaskedSum:
         Raises:
             AbortError: Too few did again and again.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        for tried in range(1, ATTEMPTS + 1):
+            self.attempt = self.next_attempt()
             try:
-                return self._begin(nodes, state, attempt)
+                return self._begin(nodes, state)
             except AbortError as error:
                 log.warning("%s", error)
-                if attempt == ATTEMPTS:
+                if tried == ATTEMPTS:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _begin(self, nodes: list[int], state: State, attempt: int) -> dict[int, Request]:
-        parameters = self.plan.parameters(self.round, state, attempt)
+    def _begin(self, nodes: list[int], state: State) -> dict[int, Request]:
+        parameters = self.plan.parameters(self.round, state, self.attempt)
         self._aggregation, self._nodes = Aggregation(parameters, self.roster), {}
         first = Request(self.plan.run, self.round, parameters.to_json(), {})
         for node, answer in self.ask("advertise", dict.fromkeys(nodes, first)):
-            advert = _message(Advert, answer)
-            if advert is not None and self._aggregation.advert(advert):
+            advert = self._read(Advert, node, answer)
+            if advert is None or self.names.get(node, advert.shop) != advert.shop:
+                continue
+            if self._aggregation.advert(advert):
                 self._nodes[advert.shop] = node
         second = self._request(self._aggregation.adverts().to_fields())
         for node, answer in self.ask("share", dict.fromkeys(self._nodes.values(), second)):
-            envelopes = _message(Envelopes, answer)
+            envelopes = self._read(Envelopes, node, answer)
             if envelopes is not None and self._nodes.get(envelopes.shop) == node:
                 self._aggregation.envelopes(envelopes)
         deliveries = self._aggregation.deliveries()
@@ -103,17 +114,22 @@ class MaskedSum:
         """
         listed = self._request(self._aggregation.survivors().to_fields())
         survivors = [self._nodes[shop] for shop in self._aggregation.summed]
-        for _, answer in self.ask("agree", dict.fromkeys(survivors, listed)):
-            agreement = _message(Agreement, answer)
+        for node, answer in self.ask("agree", dict.fromkeys(survivors, listed)):
+            agreement = self._read(Agreement, node, answer)
             if agreement is not None:
                 self._aggregation.agreement(agreement)
         agreed = self._aggregation.agreements()
         signers = [self._nodes[shop] for shop in agreed.signers]
         for node, answer in self.ask("unmask", dict.fromkeys(signers, self._request(agreed.to_fields()))):
-            shares = _message(Shares, answer)
+            shares = self._read(Shares, node, answer)
             if shares is not None and self._nodes.get(shares.shop) == node:
                 self._aggregation.shares(shares)
         return shared_sum(self.plan, self.release, self._aggregation.result(), answered)
+
+    def _read(self, kind: type[M], node: int, answer: Answer) -> M | None:
+        if not answer.accepted:
+            self.said[node] = answer.reason
+        return _message(kind, answer)
 
     def _request(self, fields: Mapping[str, object], state: State | None = None) -> Request:
         return Request(self.plan.run, self.round, "", state or {}, fields)

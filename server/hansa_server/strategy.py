@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -16,6 +17,7 @@ from hansa.models.base import State
 from hansa.models.optimizers import Memory
 from hansa.plan import Plan
 from hansa.records import (
+    MODEL_MESSAGE,
     PLAN_MESSAGE,
     RELEASE_MESSAGE,
     STAGE_MESSAGES,
@@ -44,6 +46,10 @@ class RoundReport:
         answered: Shops whose release is in the sum.
         missing: Reasons of the others.
         seconds: Duration of the round.
+        attempt: Of a masked round, which try it was.
+        shops: Names of those that answered, sorted.
+        reasons: Of each of the others that said or sent something; and of those that were not heard of.
+        receipts: The shops' word on their ledgers, as JSON.
     """
 
     round: int
@@ -53,6 +59,25 @@ class RoundReport:
     answered: int
     missing: list[str]
     seconds: float
+    attempt: int = 1
+    shops: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Enrolment:
+    """Who takes part in a run.
+
+    Attributes:
+        nodes: The shops that accepted the plan: name by node.
+        refused: Why each of the others does not.
+        receipts: The shops' word on their ledgers, as JSON.
+    """
+
+    nodes: dict[int, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
 
 
 Listener = Callable[[RoundReport], None]
@@ -72,12 +97,19 @@ class PlanStrategy(Strategy):
         noise: Generator of the noise of ``central``.
         listeners: Called after every round.
         roster: The shops of a league whose sums are masked; None where they are not.
+        names: Which shop each node is, where the transport knows; then no other node is asked.
+        done: Rounds that are complete: those of this run's earlier processes.
+        next_attempt: Numbers the tries of a masked round; None: from 1.
     """
 
     plan: Plan
     noise: Generator
     listeners: list[Listener] = field(default_factory=list)
     roster: Roster | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    done: int = 0
+    next_attempt: Callable[[int], int] | None = None
+    enrolment: Enrolment = field(default_factory=Enrolment)
     nodes: list[int] = field(default_factory=list)
     memory: Memory = field(default_factory=dict)
     timeout: float = 3600.0
@@ -91,15 +123,20 @@ class PlanStrategy(Strategy):
             RefusalError: Nobody takes part.
         """
         content = request_to_content(Request(self.plan.run, 0, self.plan.model_dump_json(), {}))
-        nodes = _await_nodes(grid, self.plan.shops, min(timeout, PATIENCE))
+        nodes = self._known(_await_nodes(grid, self.plan.shops, min(timeout, PATIENCE)))
         messages = [Message(content, node, PLAN_MESSAGE) for node in sorted(nodes)]
-        refusals = []
+        refusals, enrolled = [], self.enrolment
+        enrolled.refused.update({self.names[node]: "not connected" for node in set(self.names) - set(nodes)})
         for reply in grid.send_and_receive(messages, timeout=timeout):
-            answer = message_to_answer(reply)
+            answer, node = message_to_answer(reply), reply.metadata.src_node_id
+            if answer.receipt:
+                enrolled.receipts[self._name(node)] = answer.receipt
             if answer.accepted:
-                self.nodes.append(reply.metadata.src_node_id)
+                self.nodes.append(node)
+                enrolled.nodes[node] = self._name(node)
             else:
                 refusals.append(answer.reason)
+                enrolled.refused[self._name(node)] = answer.reason
         if not self.nodes:
             reasons = sorted(set(refusals)) or ["no shop answered"]
             raise RefusalError(f"all {len(messages)} shops refused the plan; for example: {reasons[0]}")
@@ -110,12 +147,16 @@ class PlanStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every shop of the run for its release of this round."""
+        server_round += self.done
         self._started = time.perf_counter()
         self._state = record_to_state(arrays)
         release = self.plan.releases[server_round - 1]
         group = str(server_round)
         if self.plan.dp == "distributed" and self.plan.masked:
-            masked = MaskedSum(self.plan, server_round, self._pinned_roster(), self._asking(grid, group))
+            roster, ask = self._pinned_roster(), self._asking(grid, group)
+            masked = MaskedSum(self.plan, server_round, roster, ask, self.names)
+            if self.next_attempt is not None:
+                masked.next_attempt = partial(self.next_attempt, server_round)
             self._sum: RoundSum = masked
             return [
                 Message(request_to_content(request, arrays), node, STAGE_MESSAGES["upload"], group_id=group)
@@ -134,15 +175,25 @@ class PlanStrategy(Strategy):
         Raises:
             RefusalError: No shop released anything.
         """
+        server_round += self.done
         release = self.plan.releases[server_round - 1]
         total, answered, missing = self._sum, 0, []
+        shops: list[str] = []
+        reasons, receipts = {self._name(node): "no answer in time" for node in self.nodes}, {}
         for reply in replies:
-            answer = message_to_answer(reply)
+            answer, shop = message_to_answer(reply), self._name(reply.metadata.src_node_id)
+            if answer.receipt:
+                receipts[shop] = answer.receipt
             problem = total.add(answer) if answer.accepted else answer.reason or "nothing released"
             if problem is None:
                 answered += 1
+                shops.append(shop)
+                reasons.pop(shop, None)
             else:
                 missing.append(problem)
+                reasons[shop] = problem
+        if isinstance(total, MaskedSum):
+            reasons.update({self._name(node): why for node, why in total.said.items() if node in self.nodes})
         missing += ["no answer in time"] * (len(self.nodes) - answered - len(missing))
         if not answered:
             raise RefusalError(f"round {server_round}: no shop released anything; {sorted(set(missing))[:1]}")
@@ -151,11 +202,27 @@ class PlanStrategy(Strategy):
         self._state = learner.update(server_round, release, self._state, noisy, self.memory)
         seconds = time.perf_counter() - self._started
         report = RoundReport(
-            server_round, len(self.plan.releases), release, self._state, answered, missing, seconds
+            server_round,
+            len(self.plan.releases),
+            release,
+            self._state,
+            answered,
+            missing,
+            seconds,
+            total.attempt if isinstance(total, MaskedSum) else 1,
+            sorted(shops),
+            reasons,
+            receipts,
         )
         for listener in self.listeners:
             listener(report)
         return state_to_record(self._state), None
+
+    def _known(self, nodes: list[int]) -> list[int]:
+        return [node for node in nodes if node in self.names] if self.names else nodes
+
+    def _name(self, node: int) -> str:
+        return self.names.get(node, f"node {node}")
 
     def _pinned_roster(self) -> Roster:
         if self.roster is None or self.roster.digest != self.plan.roster:
@@ -189,6 +256,22 @@ class PlanStrategy(Strategy):
 
     def summary(self) -> None:
         """Nothing: the plan says it all."""
+
+
+def hand_over(grid: Grid, names: Mapping[int, str], request: Request, timeout: float) -> dict[str, str]:
+    """Send a model to every connected shop.
+
+    Returns:
+        What each shop said, empty where it has kept the model; of shops that are not connected, that.
+    """
+    content = request_to_content(request)
+    said = dict.fromkeys(names.values(), "not connected")
+    nodes = [node for node in grid.get_node_ids() if node in names]
+    messages = [Message(content, node, MODEL_MESSAGE) for node in sorted(nodes)]
+    for reply in grid.send_and_receive(messages, timeout=timeout):
+        answer = message_to_answer(reply)
+        said[names[reply.metadata.src_node_id]] = "" if answer.accepted else answer.reason
+    return said
 
 
 def _await_nodes(grid: Grid, wanted: int, patience: float) -> list[int]:

@@ -1,0 +1,176 @@
+"""What a coordinator keeps of a run on its disk: where it is, what every round came to, and who said so.
+
+A run that was cut short goes on from its last complete round. Numbers of tries are on the disk before the
+first shop is asked under them, so that none is ever used twice: a shop refuses what it has done before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from hansa.errors import UsageError
+from hansa.models.base import State
+from hansa.models.optimizers import Memory
+from hansa.plan import Plan
+from hansa_server.strategy import Enrolment, RoundReport
+
+_STATE, _MEMORY = "state.", "memory."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after a complete round.
+
+    Attributes:
+        round: The round; 0 before the first.
+        state: The public state after it.
+        memory: The coordinator's own state of the optimizer.
+    """
+
+    round: int
+    state: State
+    memory: Memory
+
+
+class RunFolder:
+    """The folder of a run.
+
+    ``checkpoint.safetensors`` is its last complete round, ``rounds.jsonl`` has a line for each round and each
+    enrolment, ``receipts/SHOP.json`` the newest word of each shop on its ledger, ``outcome.json`` the end.
+
+    Args:
+        path: The folder; made if need be.
+        plan: The run's plan.
+
+    Raises:
+        UsageError: The folder holds another plan of that name.
+    """
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan = path, plan
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (path / "receipts").mkdir(mode=0o700, exist_ok=True)
+        if self._pinned() is None:
+            self._write("digest", plan.digest.encode())
+        if self._pinned() != plan.digest:
+            raise UsageError(f"{path}: the run {plan.run} was begun with another plan; give it another name")
+
+    def _pinned(self) -> str | None:
+        try:
+            return (self.path / "digest").read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return None
+
+    def attempt(self, round_: int) -> int:
+        """The number of the next try of a round, from 1; never the same again, whatever crashes."""
+        try:
+            tried = json.loads((self.path / "attempts.json").read_text(encoding="ascii"))
+        except FileNotFoundError:
+            tried = {}
+        number = int(tried.get(str(round_), 0)) + 1
+        self._write("attempts.json", json.dumps({**tried, str(round_): number}).encode())
+        return number
+
+    def load(self) -> Checkpoint | None:
+        """The last complete round; None before the first.
+
+        Raises:
+            UsageError: The file is damaged.
+        """
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                round_ = int(file.metadata()["round"])
+                tables = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: damaged ({error}); delete it to begin the run anew") from error
+        return Checkpoint(round_, _part(tables, _STATE), _part(tables, _MEMORY))
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Make this the round to go on from."""
+        tables = {_STATE + name: np.ascontiguousarray(table) for name, table in checkpoint.state.items()}
+        tables |= {_MEMORY + name: np.ascontiguousarray(table) for name, table in checkpoint.memory.items()}
+        self._write("checkpoint.safetensors", save(tables, metadata={"round": str(checkpoint.round)}))
+
+    def enrolled(self, enrolment: Enrolment) -> None:
+        """Record who takes part, and who does not."""
+        self._keep_receipts(enrolment.receipts)
+        self._add({"enrolled": sorted(enrolment.nodes.values()), "refused": enrolment.refused})
+
+    def record(self, report: RoundReport) -> None:
+        """Record what a round came to."""
+        self._keep_receipts(report.receipts)
+        self._add(
+            {
+                "round": report.round,
+                "planned": report.planned,
+                "release": report.release.name,
+                "attempt": report.attempt,
+                "answered": report.shops,
+                "missing": report.reasons,
+                "seconds": round(report.seconds, 3),
+            }
+        )
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The lines of ``rounds.jsonl`` that are about rounds; a repeated round counts as it was last."""
+        try:
+            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        found = {line["round"]: line for line in map(json.loads, lines) if "round" in line}
+        return [found[number] for number in sorted(found)]
+
+    def finish(self, state: str, message: str = "", **about: object) -> None:
+        """Record how the run ended: ``done``, ``refused`` or ``failed``."""
+        outcome = {"state": state, "message": message, "time": _now(), **about}
+        self._write("outcome.json", (json.dumps(outcome, indent=2) + "\n").encode())
+
+    def begin(self) -> None:
+        """Forget how it ended before."""
+        (self.path / "outcome.json").unlink(missing_ok=True)
+
+    def _keep_receipts(self, receipts: Mapping[str, str]) -> None:
+        for shop, receipt in receipts.items():
+            self._write(f"receipts/{shop}.json", (receipt + "\n").encode())
+
+    def _add(self, line: Mapping[str, object]) -> None:
+        with open(self.path / "rounds.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": _now(), **line}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write(self, name: str, content: bytes) -> None:
+        """A file that is there as a whole or not at all, and on the disk when this returns."""
+        path = self.path / name
+        draft = path.with_name(path.name + ".draft")
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _part(tables: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
