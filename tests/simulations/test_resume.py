@@ -1,0 +1,255 @@
+"""A deployed coordinator's run that is cut short and goes on: the two Flower apps, in one process."""
+
+import json
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from flwr.app import Context, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.supercore.task_identity import TaskIdentity
+
+from hansa.dp.ledger import Budget
+from hansa.dp.ledger.check import check, read_file
+from hansa.dp.ledger.entries import Receipt
+from hansa.dp.ledger.file import LedgerFile
+from hansa.errors import UsageError, VerificationError
+from hansa.plan import make_plan
+from hansa.rng import seeded_generator
+from hansa.schema import Histories
+from hansa.secagg.markers import MarkerFolder
+from hansa_client import app as client
+from hansa_client.replies import ReplyFolder
+from hansa_client.shop import LocalShop, provide_shops
+from hansa_server import app as server
+from hansa_server.checkpoint import RunFolder
+from hansa_server.publishing import published
+from hansa_simulations.engine import InProcessGrid
+from hansa_simulations.members import simulated_members, simulated_roster
+
+ITEMS, SEED, SHOPS = 20, 3, 4
+
+
+class CutError(BaseException):
+    """As a kill: no code of the app catches it and goes on."""
+
+
+class Cutting(InProcessGrid):
+    """A grid whose coordinator is gone after some messages of a type were answered."""
+
+    cut = ("", 0)
+
+    def send_and_receive(self, messages, *, timeout=None):
+        kind, left = self.cut
+        for reply in super().send_and_receive(messages, timeout=timeout):
+            if reply.metadata.message_type == kind:
+                if left == 0:
+                    raise CutError
+                left -= 1
+            yield reply
+
+
+def make(dp):
+    return make_plan(
+        run="r",
+        method="hybrid",
+        settings={"vocabulary": 8, "refinement_share": 0.3, "refinement_rounds": 2, "dimensions": 4},
+        n_items=ITEMS,
+        dp=dp,
+        epsilon=6.0,
+        delta=1e-5,
+        shops=SHOPS,
+        customers=100,
+        threshold=3,
+        colluders=1,
+        roster=simulated_roster(SHOPS, SEED).digest if dp == "distributed" else "",
+    )
+
+
+@pytest.fixture
+def league(tmp_path, monkeypatch):
+    home = tmp_path / "coordinator"
+    for folder in ("keys", "shops", "runs", "models"):
+        (home / folder).mkdir(parents=True)
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (home / "keys" / "signer.pem").write_bytes(key)
+    (home / "league").write_text("grocers\n")
+    for node in range(1, SHOPS + 1):
+        shop = {"shop": f"shop-{node:03d}", "card": {}, "node": node, "state": "admitted"}
+        (home / "shops" / f"{node}.json").write_text(json.dumps(shop))
+    monkeypatch.setenv(server.HOME, str(home))
+    yield League(home, tmp_path)
+    provide_shops(None)
+
+
+class League:
+    def __init__(self, home, folder):
+        self.home, self.folder = home, folder
+        self.received, self.plans, self.ceilings = {}, {}, {}
+
+    def shop(self, position, plan):
+        ceiling = self.ceilings.get(position, 20.0)
+        folder = self.folder / f"shop{position}"
+        folder.mkdir(exist_ok=True)
+        items = seeded_generator(position, "items").integers(0, ITEMS, 60)
+        ledger = LedgerFile(folder / "ledger.sqlite", Budget(ceiling, 1e-5), name=f"s{position}")
+        member = None
+        if plan.roster:
+            member = simulated_members(plan, SEED)[position]
+            ledger.approve(plan.roster, member.vouched)
+        return LocalShop(
+            f"s{position}",
+            Histories.from_pairs(np.repeat(np.arange(10), 6), items, 10, ITEMS),
+            ledger,
+            10,
+            allowed=("local", "distributed"),
+            member=member,
+            markers=MarkerFolder.create(folder / "markers"),
+            replies=ReplyFolder(folder / "replies"),
+            repeats=2,
+            receive=lambda card, state: self.received.setdefault(position, (card, state)),
+            plans=self.plans.setdefault(position, {}),
+        )
+
+    def run(self, plan, cut=("", 0)):
+        """One process of the coordinator; every shop is its own new process, too, but for accepted plans."""
+        shops = [self.shop(position, plan) for position in range(SHOPS)]
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SUPERLINK_NODE_ID
+        provide_shops(lambda config: shops[config["partition-id"] - 1])
+        nodes = {
+            node: Context(1, node, {"partition-id": node}, RecordDict(), {}) for node in range(1, SHOPS + 1)
+        }
+        config = {"plan": plan.model_dump_json(), "round-timeout": 30.0}
+        if plan.roster:
+            config[server.ROSTER] = simulated_roster(SHOPS, SEED).to_json()
+        grid = Cutting(client.app, nodes, workers=2)
+        grid.cut = cut
+        server.app(grid, Context(1, SUPERLINK_NODE_ID, {}, RecordDict(), config))
+
+    def charges(self):
+        """(round, reserved under) of each charge, by shop."""
+        found = {}
+        for position in range(SHOPS):
+            ledger = LedgerFile(self.folder / f"shop{position}" / "ledger.sqlite")
+            bodies = [draft.body for draft in ledger.entries() if draft.kind == "charge"]
+            found[position] = [(body["round"], body["run"]) for body in bodies]
+        return found
+
+    def books(self, plan):
+        return RunFolder(self.home / "runs" / "r", plan)
+
+    def outcome(self):
+        return json.loads((self.home / "runs" / "r" / "outcome.json").read_text())
+
+
+def test_the_records_of_both_sides_agree_and_the_model_is_signed_and_arrives(league):
+    plan = make("distributed")
+    league.run(plan)
+    rounds = league.books(plan).rounds()
+    assert [line["round"] for line in rounds] == [1, 2, 3, 4]
+    everybody = [f"shop-{node:03d}" for node in range(1, SHOPS + 1)]
+    assert all((line["answered"], line["missing"]) == (everybody, {}) for line in rounds)
+    assert league.charges() == {position: [(n, "r") for n in (1, 2, 3, 4)] for position in range(SHOPS)}
+    for position, shop in enumerate(everybody):
+        held = Receipt.from_json((league.home / "runs" / "r" / "receipts" / f"{shop}.json").read_text())
+        rows, _ = read_file(league.folder / f"shop{position}" / "ledger.sqlite")
+        assert held.sequence == len(rows)
+        assert check(rows, receipt=held) == []
+    card, state = published(league.home, "r")
+    assert card.shops == [everybody] * 4
+    assert league.outcome() | {"time": ""} == {
+        "state": "done",
+        "message": "",
+        "time": "",
+        "model": "r",
+        "sent": dict.fromkeys(everybody, ""),
+    }
+    for told, model in league.received.values():
+        assert told == card.to_json()
+        assert {name: table.tobytes() for name, table in model.items()} == {
+            name: table.tobytes() for name, table in state.items()
+        }
+
+
+def test_local_shops_send_a_lost_round_again_as_it_was_and_pay_once(league):
+    plan = make("local")
+    with pytest.raises(CutError):
+        league.run(plan, cut=("train.release", 2))
+    assert league.outcome()["state"] == "failed"
+    assert league.books(plan).load().round == 0
+    paid = league.charges()
+    assert sorted(len(rounds) for rounds in paid.values())[-1] == 1
+    league.run(plan)
+    assert league.charges() == {position: [(n, "r") for n in (1, 2, 3, 4)] for position in range(SHOPS)}
+    assert [line["round"] for line in league.books(plan).rounds()] == [1, 2, 3, 4]
+    assert league.outcome()["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("kind", "round_paid_again"),
+    [("query.advertise", False), ("query.share", False), ("train.upload", True), ("query.unmask", True)],
+)
+def test_a_lost_masked_round_is_tried_under_a_new_number_and_paid_again_if_it_was_paid(
+    league, kind, round_paid_again
+):
+    plan = make("distributed")
+    with pytest.raises(CutError):
+        league.run(plan, cut=(kind, 3))
+    before = league.charges()
+    assert any(before.values()) == round_paid_again
+    league.run(plan)
+    (first, *_) = league.books(plan).rounds()
+    assert (first["round"], first["attempt"]) == (1, 2)
+    for position, rounds in league.charges().items():
+        again = [(1, "r again 1: round 1")] if before[position] else []
+        own = [(1, "r")] if not before[position] else []
+        assert rounds == [*before[position], *again, *own, (2, "r"), (3, "r"), (4, "r")]
+    assert league.outcome()["state"] == "done"
+
+
+def test_a_shop_that_cannot_pay_again_sits_the_round_out(league):
+    plan = make("distributed")
+    league.ceilings[0] = 6.0  # all of it goes to the plan
+    with pytest.raises(CutError):
+        league.run(plan, cut=("train.upload", 3))
+    assert all(league.charges().values())
+    league.run(plan)
+    first, *others = league.books(plan).rounds()
+    assert first["missing"] == {"shop-001": "round 1 is lost and does not fit the shop's budget again"}
+    assert all(line["missing"] == {} for line in others)
+    assert league.charges()[0] == [(n, "r") for n in (1, 2, 3, 4)]
+
+
+def test_a_run_that_is_complete_but_for_the_sending_is_not_trained_again(league):
+    plan = make("local")
+    with pytest.raises(CutError):
+        league.run(plan, cut=("query.model", 0))
+    before = league.charges()
+    league.run(plan)
+    assert league.charges() == before
+    assert league.outcome()["state"] == "done"
+
+
+def test_another_plan_under_the_runs_name_is_refused(league):
+    league.run(make("local"))
+    with pytest.raises(UsageError, match="was begun with another plan"):
+        league.run(make("local").with_noise(9.0))
+
+
+def test_a_model_that_was_changed_after_it_was_signed_is_noticed(league):
+    league.run(make("local"))
+    file = league.home / "models" / "r" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(VerificationError, match="another than its card names"):
+        published(league.home, "r")
+
+
+def test_nodes_of_no_admitted_shop_are_not_asked(league):
+    (league.home / "shops" / "4.json").unlink()
+    plan = make("local")
+    league.run(plan)
+    assert not (league.folder / "shop3" / "ledger.sqlite").exists()
+    assert all(len(line["answered"]) == 3 for line in league.books(plan).rounds())
