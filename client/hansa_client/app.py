@@ -9,7 +9,7 @@ from dataclasses import replace
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from hansa.errors import UsageError
+from hansa.errors import HansaError, UsageError
 from hansa.records import STAGE_MESSAGES, Answer, Request, answer_to_content, content_to_request
 from hansa_client.masking import answer_stage
 from hansa_client.shop import LocalShop, find_shop
@@ -23,8 +23,12 @@ _KEPT = "masking"
 
 
 def _respond(message: Message, context: Context, act: Callable[[LocalShop, Request], Answer]) -> Message:
-    folder = simulated_folder(context.node_config, context.run_config)
-    shop = load_shop(folder) if folder is not None else find_shop(context.node_config)
+    try:
+        folder = simulated_folder(context.node_config, context.run_config)
+        shop = load_shop(folder) if folder is not None else find_shop(context.node_config)
+    except HansaError as error:  # its text names the shop's own files
+        log.error("the shop cannot be opened: %s", error)
+        return Message(answer_to_content(Answer(False, "the shop could not answer")), reply_to=message)
     try:
         request = content_to_request(message.content)
         answer = act(shop, replace(request, message=message.metadata.message_id))
