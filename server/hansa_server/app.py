@@ -15,6 +15,7 @@ from hansa.records import Request, record_to_state, state_to_record
 from hansa.rng import seeded_generator, system_generator
 from hansa.secagg.roster import Roster
 from hansa_server.checkpoint import Checkpoint, RunFolder
+from hansa_server.grid import StreamingGrid
 from hansa_server.publishing import node_names, publish, published
 from hansa_server.reports import REPORTS, reporting
 from hansa_server.strategy import Listener, PlanStrategy, RoundReport, hand_over
@@ -48,9 +49,9 @@ def main(grid: Grid, context: Context) -> None:
     config, home = context.run_config, os.environ.get(HOME)
     timeout = float(config.get("round-timeout", 3600.0))
     if home is not None and MODEL in config:
-        _send(grid, Path(home), str(config[MODEL]), timeout)
+        _send(StreamingGrid(grid), Path(home), str(config[MODEL]), timeout)
     elif home is not None:
-        _deployed(grid, config, Path(home), timeout)
+        _deployed(StreamingGrid(grid), config, Path(home), timeout)
     else:
         _simulated(grid, context, timeout)
 

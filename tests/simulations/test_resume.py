@@ -36,17 +36,27 @@ class CutError(BaseException):
 
 
 class Cutting(InProcessGrid):
-    """A grid whose coordinator is gone after some messages of a type were answered."""
+    """A grid as a deployed one, whose coordinator is gone after some messages of a type were answered."""
 
     cut = ("", 0)
 
-    def send_and_receive(self, messages, *, timeout=None):
+    def push_messages(self, messages):
+        self.sent = getattr(self, "sent", {})
+        numbers = []
+        for message in messages:
+            number = f"message {len(self.sent)}"
+            message.metadata.__dict__["_message_id"] = number
+            self.sent[number] = message
+            numbers.append(number)
+        return numbers
+
+    def pull_messages(self, message_ids):
         kind, left = self.cut
-        for reply in super().send_and_receive(messages, timeout=timeout):
+        for reply in self.send_and_receive([self.sent[number] for number in message_ids]):
             if reply.metadata.message_type == kind:
                 if left == 0:
                     raise CutError
-                left -= 1
+                self.cut = kind, left = kind, left - 1
             yield reply
 
 
