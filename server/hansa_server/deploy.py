@@ -115,7 +115,7 @@ def node_key(openssh: str) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-class _Refused(HansaError):
+class _RefusedError(HansaError):
     """The SuperLink said no; ``code`` is Flower's."""
 
     def __init__(self, what: str, response: httpx.Response) -> None:
@@ -187,12 +187,12 @@ class Control:
         try:
             with self._explained(f"register {shop}"):
                 return int(self._client.RegisterNode(request).node_id)
-        except _Refused as refusal:
+        except _RefusedError as refusal:
             if refusal.code != ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
                 raise
             raise UsageError(
-                f"shop {shop}: this node key was removed, and Flower takes none twice; the shop makes another "
-                "one with 'hansa client rotate-keys' and sends its new key card"
+                f"shop {shop}: this node key was removed, and Flower takes none twice; the shop makes "
+                "another one with 'hansa client rotate-keys' and sends its new key card"
             ) from refusal
 
     def unregister(self, node: int) -> None:
@@ -245,7 +245,7 @@ class Control:
         try:
             yield
         except httpx.HTTPStatusError as error:
-            raise _Refused(what, error.response) from error
+            raise _RefusedError(what, error.response) from error
         except httpx.HTTPError as error:
             raise UsageError(
                 f"{what}: no SuperLink at {self._address} ({type(error).__name__}); run 'hansa server start'"

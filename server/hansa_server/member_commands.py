@@ -78,21 +78,31 @@ def remove(shop: Shop, home: Home = None) -> None:
     print(f"{shop}: removed; other shops of a distributed league see another roster from the next run on")
 
 
-def roster(home: Home = None, json_: Json = False) -> None:
+def roster(
+    out: Annotated[Path | None, typer.Option(help="Write the roster for shops to approve.")] = None,
+    home: Home = None,
+    json_: Json = False,
+) -> None:
     """Show the shops with their fingerprints, which shops compare with each other by telephone.
 
     Examples:
 
         hansa server roster
 
-        hansa server roster --json --home coordinator
+        hansa server roster --out roster.json --home coordinator
     """
+    from hansa.errors import UsageError
     from hansa.secagg.parameters import LEAST_SHOPS
     from hansa_server import members
 
     found, _ = opened(home)
     known, cards = members.members(found), members.admitted(found)
     digest = members.roster_of(cards).digest if len(cards) >= LEAST_SHOPS else None
+    if out is not None:
+        try:
+            out.write_text(members.roster_of(cards).to_json(), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--out {out}: {error.strerror}; give a file that can be written") from error
     if json_:
         shops = [
             {

@@ -54,7 +54,7 @@ def init(
     shops: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Invite these at once: writes A.invite and so on.")
     ] = None,
-    superlink_port: Annotated[int, typer.Option(help="Of the SuperLink, on 127.0.0.1 only.")] = 8000,
+    superlink: Annotated[int, typer.Option(help="Port of the SuperLink, on 127.0.0.1 only.")] = 8000,
     proxy: Annotated[bool, typer.Option(help="Have start run nginx.")] = True,
     home: Home = None,
 ) -> None:
@@ -85,7 +85,7 @@ def init(
         colluders=colluders,
     )
     invited = [plain_name("--shops", name.strip()) for name in (shops or "").split(",") if name.strip()]
-    settings = ServerSettings(network=network_for(host, superlink_port, proxy), training=training)
+    settings = ServerSettings(network=network_for(host, superlink, proxy), training=training)
     found = ServerHome.found(home)
     items = set_up(found, League(league, catalogue, settings))
     print(f"league {league}: {found.root}, {items} items, shops reach it at {settings.network.address}")
