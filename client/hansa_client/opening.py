@@ -106,7 +106,12 @@ def refresh(home: ShopHome, *, say: Say = lambda line: None) -> tuple[Counter, b
     version = in_use(home, settings.serving.model)
     say("reading the shop's data")
     known, fitted = knowledge.learn(home, load_data(home, settings), catalogue)
-    counter = _counter(home, settings, catalogue, known, version, False, fitted, say)
+    shared_only = settings.serving.shared_only
+    if shared_only and version is None:
+        say("shared-only: nothing serves before the league's first model")
+    counter = _counter(
+        home, settings, catalogue, known, version, shared_only and version is not None, fitted, say
+    )
     return counter, fitted is not None
 
 

@@ -3,8 +3,8 @@
 **Guarantee:** with ``shared_only`` a list is a function of the league's released model, the public
 catalogue, the shop's codes and the requester's own history: other customers have no influence on it beyond
 what left their shop through the door, at the epsilon that was charged for it (one customer of one shop, added
-or removed). Without it lists, reasons and the weight use exact local data and are not private towards the shop's own
-customers and staff.
+or removed). Without it lists, reasons and the weight use exact local data, and are not private towards the
+shop's own customers and staff.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hansa.metrics import Scores, top_k
+from hansa.metrics import Scorer, Scores, top_k
 from hansa.models.base import Method, State
 from hansa.models.content import Content
 from hansa.models.cooccurrence import FLOOR, LEAST
@@ -28,6 +28,8 @@ from hansa_client.reasons import Parts, Reason, popular, reasons
 Mask = npt.NDArray[np.bool_]
 LEAST_SPREAD = 1e-6
 """Scores that differ by less say nothing."""
+SINGLES = 200
+"""Best sellers whose average stands for what any item adds: what goes with everything goes with nothing."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Serving:
         return _ranked(items, scored.total[0, items], whys)
 
     def related(self, items: Sequence[int], k: int) -> tuple[list[Ranked], str]:
-        """What goes with a set of items: what they add to scores, beside those of somebody unknown.
+        """What goes with a set of items: what they add to scores, beside what best sellers add on average.
 
         Where neither model knows them, what resembles them in the public catalogue.
 
@@ -161,11 +163,12 @@ class Serving:
             The list, and where it comes from: ``interactions``, ``catalogue``, or ``nothing`` if empty.
         """
         basket = Histories(np.array([0, len(items)]), np.array(items, dtype=np.int32), self.n_items)
-        empty = nobody(1, self.n_items)
-        own = None if self.own is None else _telling(self.own.score(basket) - self.own.score(empty))
-        league = None
-        if self.method is not None and (self.own is None or self.weight > 0):
-            league = _telling(self._league(basket) - self._league(empty))
+        own = league = None
+        if self.own is not None:
+            own = _beside(self.own.score, basket, self.own.counts)
+        if self.state is not None and (self.own is None or self.weight > 0):
+            counts = self.state[COUNTS][:, 0] if COUNTS in self.state else np.zeros(self.n_items)
+            league = _beside(self._league, basket, counts)
         if own is not None or league is not None:
             weight = self.weight if own is not None and league is not None else float(own is None)
             scored = _blended(own, league, weight)
@@ -244,8 +247,15 @@ def _scale(scores: Scores) -> Scores:
     return scale
 
 
-def _telling(difference: Scores) -> Scores | None:
-    return difference if float(difference.std()) > LEAST_SPREAD else None
+def _beside(scorer: Scorer, basket: Histories, counts: npt.NDArray[np.floating]) -> Scores | None:
+    """What a basket adds to scores beside what one best seller does on average; None: nothing at all."""
+    scores = scorer(basket)
+    if float((scores - scorer(nobody(1, basket.n_items))).std()) <= LEAST_SPREAD:
+        return None
+    best = np.argsort(-counts, kind="stable")[:SINGLES].astype(np.int32)
+    singles = Histories(np.arange(len(best) + 1, dtype=np.int64), best, basket.n_items)
+    beside: Scores = scores - scorer(singles).mean(axis=0, keepdims=True)
+    return beside
 
 
 def _picked(scored: Scored, row: int, items: IntArray) -> tuple[Scores | None, Scores | None]:

@@ -140,12 +140,12 @@ def serving_home(tmp_path: Path, catalogue: Catalogue, signer: Ed25519PrivateKey
 def make_card(signer: Ed25519PrivateKey) -> Callable[..., ModelCard]:
     """A card for a model, signed by the coordinator."""
 
-    def make(state: State, plan: Plan, model: str = "v1", day: int = 1, **changed: Any) -> ModelCard:
+    def make(state: State, of: Plan, model: str = "v1", day: int = 1, **changed: Any) -> ModelCard:
         card = ModelCard(
             league="hansa",
             model=model,
-            run=plan.run,
-            plan=plan.model_dump_json(),
+            run=of.run,
+            plan=of.model_dump_json(),
             shops=[["corner", "harbour"]],
             sha256=hashlib.sha256(model_bytes(state)).hexdigest(),
             created=f"2026-11-{day:02}T12:00:00+00:00",
