@@ -127,7 +127,7 @@ def test_similar_and_together(joined, document, run) -> None:
     assert answer["list"][0]["reason"].startswith("often had with Title 4 (")
     answer = document("together", "--items", "i04, i07,i04", "--k", "5")
     assert answer["items"] == ["i04", "i07"]
-    assert {int(code[1:]) % 3 for code in codes(answer)} == {1}
+    assert sum(int(code[1:]) % 3 == 1 for code in codes(answer)) >= 4
     for arguments, says in [
         (["similar", "--item", "i4"], "item 'i4': means no item of the league's catalogue; give"),
         (["together", "--items", "i04,i"], "codes that begin with it: i00, i01, i02, ...;"),
