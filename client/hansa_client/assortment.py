@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-from polars.exceptions import PolarsError
 
 from hansa.errors import UsageError
 from hansa.schema import Catalogue
+from hansa_client.catalogue import item_codes, normalised
 from hansa_client.config import CatalogueMapping
 from hansa_client.home import ShopHome
 
 Mask = npt.NDArray[np.bool_]
 _SHOWN = 3
+_PLAIN = CatalogueMapping()
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,12 @@ class Assortment:
     Attributes:
         catalogue: The league's catalogue.
         positions: The shop's codes, and the item that each means; of several for one item the first is shown.
+        mapping: How codes are spelt.
     """
 
     catalogue: Catalogue
     positions: Mapping[str, int]
+    mapping: CatalogueMapping = _PLAIN
 
     @classmethod
     def plain(cls, catalogue: Catalogue) -> Assortment:
@@ -40,25 +41,12 @@ class Assortment:
 
     @classmethod
     def read(cls, home: ShopHome, mapping: CatalogueMapping, catalogue: Catalogue) -> Assortment:
-        """That of a shop by its settings: a column of the catalogue, or a mapping file.
+        """That of a shop by its settings: see ``hansa_client.catalogue.item_codes``.
 
         Raises:
-            UsageError: They cannot be read, or lack a column.
+            UsageError: The mapping cannot be read, is ambiguous, or lacks a column.
         """
-        if mapping.mapping is not None:
-            return cls._of(_pairs(home.root / mapping.mapping, "code"), catalogue)
-        if mapping.key == "item_id":
-            return cls.plain(catalogue)
-        return cls._of(_pairs(home.catalogue, mapping.key), catalogue)
-
-    @classmethod
-    def _of(cls, pairs: pl.DataFrame, catalogue: Catalogue) -> Assortment:
-        place = {item: position for position, item in enumerate(catalogue.item_ids)}
-        positions: dict[str, int] = {}
-        for code, item in pairs.iter_rows():
-            if code and item in place:
-                positions.setdefault(code, place[item])
-        return cls(catalogue, positions)
+        return cls(catalogue, item_codes(catalogue, mapping, home)[0], mapping)
 
     @cached_property
     def codes(self) -> Sequence[str | None]:
@@ -67,6 +55,9 @@ class Assortment:
         for code, position in self.positions.items():
             if codes[position] is None:
                 codes[position] = code
+        if self.mapping.mapping is None and self.mapping.key != "item_id":  # as the catalogue spells them
+            spelt = self.catalogue.details[self.mapping.key].to_list()
+            codes = [None if code is None else text for code, text in zip(codes, spelt, strict=True)]
         return codes
 
     @cached_property
@@ -94,9 +85,10 @@ class Assortment:
         Raises:
             UsageError: None; the message names codes that begin with it, and guesses nothing.
         """
-        if code in self.positions:
-            return self.positions[code]
-        longer = sorted(known for known in self.positions if code and known.startswith(code))
+        spelt = normalised([code], self.mapping)[0]
+        if spelt is not None and spelt in self.positions:
+            return self.positions[spelt]
+        longer = sorted(known for known in self.codes if code and known and known.startswith(code))
         more = ", ..." if len(longer) > _SHOWN else ""
         near = f"; codes that begin with it: {', '.join(longer[:_SHOWN])}{more}" if longer else ""
         raise UsageError(
@@ -119,11 +111,3 @@ class Assortment:
             near = f"; some begin with it: {', '.join(longer)}" if longer else ""
             raise UsageError(f"--category {name!r}: no item of the catalogue is of it{near}")
         return mask
-
-
-def _pairs(path: Path, code: str) -> pl.DataFrame:
-    """Two columns of a CSV file as strings: codes and the catalogue's ``item_id``."""
-    try:
-        return pl.read_csv(path, infer_schema=False).select(pl.col(code), pl.col("item_id").alias("__item"))
-    except (OSError, PolarsError) as error:
-        raise UsageError(f"{path}: columns {code!r} and 'item_id' cannot be read ({error})") from error

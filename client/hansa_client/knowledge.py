@@ -1,6 +1,6 @@
 """What a shop knows by itself, and what never leaves it: its customers' histories and its own exact model.
 
-``learn`` fits and files it in ``ShopHome.vault``, which is for the shop's own eyes: nothing in it is
+``learn`` fits and files it in the vault's folder ``own``, which is for the shop's own eyes: nothing in it is
 differentially private. Customers' vectors need no file: each method makes them from a customer's history
 and public state whenever it scores.
 """
@@ -27,13 +27,20 @@ from hansa.models.own import FittedOwn, OwnModel, fit_own
 from hansa.models.tuning import hold_back
 from hansa.recommend import fit_blend
 from hansa.schema import Catalogue, Histories
+from hansa_client.catalogue import load_catalogue
 from hansa_client.home import ShopHome
 from hansa_client.own_file import load_own, save_own
-from hansa_client.vault import Version, write_private
+from hansa_client.replies import write_whole
+from hansa_client.vault import Version
 
 _CURRENT, _WEIGHTS = "current.json", "weights.json"
 _OWN, _HISTORIES = "own.safetensors", "histories.parquet"
 _FORMAT = 1
+
+
+def folder_of(home: ShopHome) -> Path:
+    """Where everything of this module lies."""
+    return home.vault / "own"
 
 
 class Data(Protocol):
@@ -91,7 +98,7 @@ class Knowledge:
 
     @property
     def _folder(self) -> Path:
-        return self.home.vault / self.facts.folder
+        return folder_of(self.home) / self.facts.folder
 
     @cached_property
     def own(self) -> OwnModel:
@@ -127,13 +134,13 @@ def opened(home: ShopHome, catalogue: Catalogue) -> Knowledge | None:
         catalogue: The league's catalogue as it is now.
     """
     try:
-        found = json.loads((home.vault / _CURRENT).read_bytes())
+        found = json.loads((folder_of(home) / _CURRENT).read_bytes())
         facts = Facts(**found)
     except (OSError, ValueError, TypeError):
         return None
     known = Knowledge(home, facts, len(catalogue))
     fitting = facts.version == _FORMAT and facts.catalogue == _catalogue_digest(catalogue)
-    return known if fitting and (home.vault / facts.folder).is_dir() else None
+    return known if fitting and (folder_of(home) / facts.folder).is_dir() else None
 
 
 def learn(home: ShopHome, data: Data, catalogue: Catalogue) -> tuple[Knowledge, FittedOwn | None]:
@@ -154,7 +161,7 @@ def learn(home: ShopHome, data: Data, catalogue: Catalogue) -> tuple[Knowledge, 
     return _file(home, data.customers, data.histories, data.newest, fitted.model, catalogue), fitted
 
 
-def forget(home: ShopHome, customers: Collection[str], catalogue: Catalogue) -> int:
+def forget(home: ShopHome, customers: Collection[str]) -> int:
     """Erase customers who opt out: their histories, and what the own model and the blends owe to them.
 
     The model is fitted anew without them at the settings that it has; files exported before are not Hansa's.
@@ -162,15 +169,21 @@ def forget(home: ShopHome, customers: Collection[str], catalogue: Catalogue) -> 
     Args:
         home: The shop's folder.
         customers: Their ids.
-        catalogue: The league's catalogue.
 
     Returns:
         How many of them were known.
+
+    Raises:
+        UsageError: The catalogue cannot be read.
     """
+    if not folder_of(home).exists():
+        return 0
+    catalogue = load_catalogue(home)
     known = opened(home, catalogue)
     if known is None:
-        shutil.rmtree(home.vault, ignore_errors=True)  # of another catalogue: of no use, and may hold them
+        shutil.rmtree(folder_of(home))  # of another catalogue: of no use, and it may hold them
         return 0
+    _remove_all_but(known)
     staying = ~known.table["customer"].is_in(list(customers))
     gone = int((~staying).sum())
     if not gone:
@@ -196,7 +209,7 @@ def blend_weight(
     Returns:
         The weight in [0, 1], and whether it was chosen just now. Without any interaction it is 1.
     """
-    path = known.home.vault / known.facts.folder / _WEIGHTS
+    path = folder_of(known.home) / known.facts.folder / _WEIGHTS
     try:
         weights: dict[str, float] = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -208,7 +221,7 @@ def blend_weight(
         weight = 1.0
     else:
         weight = fit_blend(version.method, state, fitted or _trial(known)).weight
-    write_private(path, json.dumps(weights | {key: weight}, indent=2).encode())
+    write_whole(path, json.dumps(weights | {key: weight}, indent=2).encode())
     return weight, True
 
 
@@ -238,7 +251,9 @@ def _file(
     """Write a folder of its own, point to it, and remove whatever was there before."""
     home.vault.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.vault.chmod(0o700)
-    folder = Path(tempfile.mkdtemp(prefix="known-", dir=home.vault))  # mode 0700
+    root = folder_of(home)
+    root.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="known-", dir=root))  # mode 0700
     save_own(model, folder / _OWN)
     starts, ends = histories.offsets[:-1], histories.offsets[1:]
     items = [histories.items[start:end] for start, end in zip(starts, ends, strict=True)]
@@ -256,11 +271,17 @@ def _file(
         newest=newest,
         learnt=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_private(home.vault / _CURRENT, json.dumps(asdict(facts), indent=2).encode())
-    for other in home.vault.iterdir():
-        if other.is_dir() and other != folder:
+    write_whole(root / _CURRENT, json.dumps(asdict(facts), indent=2).encode())
+    known = Knowledge(home, facts, len(catalogue))
+    _remove_all_but(known)
+    return known
+
+
+def _remove_all_but(known: Knowledge) -> None:
+    """Remove what was learnt before, and what a crash has left."""
+    for other in folder_of(known.home).iterdir():
+        if other.is_dir() and other.name != known.facts.folder:
             shutil.rmtree(other, ignore_errors=True)
-    return Knowledge(home, facts, len(catalogue))
 
 
 def _histories(table: pl.DataFrame, n_items: int) -> Histories:

@@ -87,7 +87,8 @@ def open_counter(home: ShopHome, *, shared_only: bool = False, say: Say = lambda
     known, fitted = knowledge.opened(home, catalogue), None
     if known is None:
         say("reading the shop's data and fitting its own model, once; 'hansa client refresh' keeps it fresh")
-        known, fitted = knowledge.learn(home, load_data(home, settings), catalogue)
+        data = load_data(home, settings, catalogue=catalogue)
+        known, fitted = knowledge.learn(home, data, catalogue)
     return _counter(home, settings, catalogue, known, version, shared_only, fitted, say)
 
 
@@ -105,7 +106,10 @@ def refresh(home: ShopHome, *, say: Say = lambda line: None) -> tuple[Counter, b
     catalogue = load_catalogue(home)
     version = in_use(home, settings.serving.model)
     say("reading the shop's data")
-    known, fitted = knowledge.learn(home, load_data(home, settings), catalogue)
+    data = load_data(home, settings, catalogue=catalogue)
+    for line in data.report.lines():
+        say(line)
+    known, fitted = knowledge.learn(home, data, catalogue)
     shared_only = settings.serving.shared_only
     if shared_only and version is None:
         say("shared-only: nothing serves before the league's first model")

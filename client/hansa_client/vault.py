@@ -6,7 +6,6 @@ A version is a folder of ``ShopHome.models`` that appears whole or not at all an
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hansa.models.base import Method, State
 from hansa.plan import Plan
 from hansa_client.config import read_settings
 from hansa_client.home import ShopHome
+from hansa_client.replies import write_whole
 
 __all__ = ["NEWEST", "Version", "in_use", "model_bytes", "receive_model", "roll_back", "use", "versions"]
 
@@ -78,7 +78,7 @@ class Version:
             raise VerificationError(
                 f"{self.folder / _MODEL}: another file than was received; remove the folder, ask for it again"
             )
-        return read_model(content, self.method.state_shapes())
+        return read_model(content, str(self.folder / _MODEL), self.method.state_shapes())
 
 
 def receive_model(home: ShopHome, card: ModelCard, state: State) -> None:
@@ -99,6 +99,7 @@ def receive_model(home: ShopHome, card: ModelCard, state: State) -> None:
     invitation = _invitation(home)
     serving = read_settings(home.settings).serving
     what = f"model {card.model}"
+    check_state(state, what)
     content = model_bytes(state)
     card.check(invitation.signer, content)
     _created(card)
@@ -118,7 +119,7 @@ def receive_model(home: ShopHome, card: ModelCard, state: State) -> None:
         shapes = plan.learner.state_shapes()
     except UsageError as error:
         raise VerificationError(unknown) from error
-    check_state(state, shapes, what)
+    check_state(state, what, shapes)
     _keep(home, card, content)
     found = versions(home)
     wanted = {version.name for version in found[: serving.keep]} | {serving.model, card.model}
@@ -139,13 +140,13 @@ def _keep(home: ShopHome, card: ModelCard, content: bytes) -> None:
                 f"model {card.model}: another version of this name is here already and stays; "
                 "ask the coordinator for a new name"
             )
-        write_private(folder / _MODEL, content)
+        write_whole(folder / _MODEL, content)
         return
     home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home.models))
     try:
-        write_private(draft / _MODEL, content)
-        write_private(draft / _CARD, card.to_json().encode())
+        write_whole(draft / _MODEL, content)
+        write_whole(draft / _CARD, card.to_json().encode())
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -202,7 +203,7 @@ def use(home: ShopHome, name: str) -> Version | None:
     except (OSError, ParseError) as error:
         raise UsageError(f"{home.settings}: {error}") from error
     document.setdefault("serving", tomlkit.table())["model"] = name
-    write_private(home.settings, tomlkit.dumps(document).encode())
+    write_whole(home.settings, tomlkit.dumps(document).encode())
     return chosen
 
 
@@ -222,19 +223,6 @@ def roll_back(home: ShopHome) -> Version:
         )
     use(home, older[0].name)
     return older[0]
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read; it appears whole or not at all."""
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
 
 
 def _invitation(home: ShopHome) -> Invitation:

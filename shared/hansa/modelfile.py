@@ -1,4 +1,4 @@
-"""A model as bytes: the same bytes for the same model, so that its hash can be signed; nothing in it can run."""
+"""A model as bytes: the same for the same model, so that its hash can be signed; nothing in it can run."""
 
 from __future__ import annotations
 

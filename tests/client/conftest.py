@@ -52,8 +52,8 @@ def tastes() -> Callable[..., Histories]:
 
 @pytest.fixture(scope="session")
 def made_data() -> Callable[[Histories], MadeData]:
-    """A shop's data of histories; customers are called c0, c1 and so on."""
-    return lambda histories: MadeData([f"c{row}" for row in range(len(histories))], histories)
+    """A shop's data of histories; customers are called c00, c01 and so on."""
+    return lambda histories: MadeData([f"c{row:02}" for row in range(len(histories))], histories)
 
 
 @pytest.fixture(scope="session")

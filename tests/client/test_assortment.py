@@ -1,3 +1,4 @@
+import polars as pl
 import pytest
 
 from hansa.errors import UsageError
@@ -38,13 +39,18 @@ def test_a_mapping_file_says_what_is_sold(serving_home, catalogue) -> None:
         found.position("y")
 
 
-def test_a_column_of_the_catalogue_holds_the_codes(serving_home, catalogue) -> None:
-    serving_home.catalogue.write_text("item_id,gtin\ni00,\ni01,400\n")
-    found = Assortment.read(serving_home, CatalogueMapping(key="gtin"), Catalogue(("i00", "i01")))
-    assert found.position("400") == 1
-    assert found.sold.tolist() == [False, True]
-    with pytest.raises(UsageError, match="'sku'"):
-        Assortment.read(serving_home, CatalogueMapping(key="sku"), catalogue)
+def test_a_column_of_the_catalogue_holds_the_codes(serving_home) -> None:
+    details = pl.DataFrame({"gtin": [None, "4000417025005", "96385074"], "sku": ["a", " b ", ""]})
+    catalogue = Catalogue(("i00", "i01", "i02"), details)
+    found = Assortment.read(serving_home, CatalogueMapping(key="gtin"), catalogue)
+    assert found.position("04000417025005") == found.position("4000417-025005") == 1
+    assert found.code(1) == "4000417025005"  # as the catalogue spells it
+    assert found.sold.tolist() == [False, True, True]
+    with pytest.raises(UsageError, match="begin with it: 96385074;"):
+        found.position("9638")
+    assert Assortment.read(serving_home, CatalogueMapping(key="sku"), catalogue).position("b") == 1
+    with pytest.raises(UsageError, match="'size'"):
+        Assortment.read(serving_home, CatalogueMapping(key="size"), catalogue)
     with pytest.raises(UsageError, match=r"none\.csv"):
         Assortment.read(serving_home, CatalogueMapping(mapping="none.csv"), catalogue)
 

@@ -51,8 +51,8 @@ def test_what_is_learnt_comes_back_and_is_for_the_owner_alone(
     np.testing.assert_array_equal(again.own.score(rows), fitted.model.score(rows))
     np.testing.assert_array_equal(again.histories.items, rows.items)
     np.testing.assert_array_equal(again.histories.offsets, rows.offsets)
-    assert again.customers == [f"c{row}" for row in range(80)]
-    np.testing.assert_array_equal(again.history("c7").row(0), rows.row(7))
+    assert again.customers == [f"c{row:02}" for row in range(80)]
+    np.testing.assert_array_equal(again.history("c07").row(0), rows.row(7))
     assert again.history("nobody") is None
     for path in [serving_home.vault, *serving_home.vault.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
@@ -66,7 +66,7 @@ def test_it_is_learnt_anew_only_when_something_has_changed(
     assert learn(serving_home, made_data(tastes(40)), catalogue) == (known, None)
     changed, fitted = learn(serving_home, made_data(tastes(40, seed=1)), catalogue)
     assert fitted is not None
-    folders = [path for path in serving_home.vault.iterdir() if path.is_dir()]
+    folders = [path for path in (serving_home.vault / "own").iterdir() if path.is_dir()]
     assert [path.name for path in folders] == [changed.facts.folder]
     renamed = Catalogue(catalogue.item_ids[::-1], catalogue.details)
     assert opened(serving_home, renamed) is None
@@ -76,8 +76,8 @@ def test_customers_without_history_keep_their_place(made_data, serving_home, cat
     rows = Histories.from_pairs([1, 1, 3], [5, 4, 9], 5, 60)
     known, _ = learn(serving_home, made_data(rows), catalogue)
     assert known.histories.lengths.tolist() == [0, 2, 0, 1, 0]
-    assert known.history("c1").row(0).tolist() == [5, 4]
-    assert known.history("c2").row(0).tolist() == []
+    assert known.history("c01").row(0).tolist() == [5, 4]
+    assert known.history("c02").row(0).tolist() == []
 
 
 @pytest.mark.parametrize("customers", [0, 3])
@@ -104,7 +104,7 @@ def test_the_weight_is_that_of_the_simulation_and_chosen_once(
     assert wanted > 0
     assert blend_weight(known, version, state) == (wanted, True)  # the trial is fitted anew
     assert blend_weight(known, version, state) == (wanted, False)
-    (serving_home.vault / known.facts.folder / "weights.json").unlink()
+    (serving_home.vault / "own" / known.facts.folder / "weights.json").unlink()
     assert blend_weight(known, version, state, fitted) == (wanted, True)
 
 
@@ -112,30 +112,34 @@ def test_forgotten_customers_leave_no_trace(tastes, made_data, serving_home, cat
     rows = tastes(60)
     learn(serving_home, made_data(rows), catalogue)
     before = opened(serving_home, catalogue).own
-    assert forget(serving_home, ["nobody"], catalogue) == 0
-    assert forget(serving_home, ["c3", "c59", "nobody"], catalogue) == 2
+    (serving_home.vault / "own" / "known-crashed").mkdir()
+    assert forget(serving_home, ["nobody"]) == 0
+    assert not (serving_home.vault / "own" / "known-crashed").exists()
+    assert forget(serving_home, ["c03", "c59", "nobody"]) == 2
     known = opened(serving_home, catalogue)
     rest = rows.select(np.array([row for row in range(60) if row not in (3, 59)]))
-    assert known.history("c3") is None
-    assert known.history("c4").row(0).tolist() == rows.row(4).tolist()
+    assert known.history("c03") is None
+    assert known.history("c04").row(0).tolist() == rows.row(4).tolist()
     np.testing.assert_array_equal(known.own.score(rest), before.refit(rest).score(rest))
-    assert len([path for path in serving_home.vault.iterdir() if path.is_dir()]) == 1
-    assert forget(serving_home, known.customers, catalogue) == 58
+    assert len([path for path in (serving_home.vault / "own").iterdir() if path.is_dir()]) == 1
+    assert forget(serving_home, known.customers) == 58
     assert opened(serving_home, catalogue).customers == []
 
 
 def test_of_another_catalogue_everything_is_forgotten(tastes, made_data, serving_home, catalogue) -> None:
-    learn(serving_home, made_data(tastes(30)), catalogue)
-    assert forget(serving_home, ["c1"], Catalogue(catalogue.item_ids[::-1])) == 0
-    assert not serving_home.vault.exists()
+    learn(serving_home, made_data(tastes(30)), Catalogue(catalogue.item_ids[::-1]))
+    (serving_home.vault / "others").write_text("stay")
+    assert forget(serving_home, ["c01"]) == 0
+    assert [path.name for path in serving_home.vault.iterdir()] == ["others"]
+    assert forget(serving_home, ["c01"]) == 0
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"folder": 1}'])
 def test_a_damaged_vault_is_learnt_anew(content, tastes, made_data, serving_home, catalogue) -> None:
     learn(serving_home, made_data(tastes(30)), catalogue)
-    (serving_home.vault / "current.json").write_text(content)
+    (serving_home.vault / "own" / "current.json").write_text(content)
     assert opened(serving_home, catalogue) is None
     learn(serving_home, made_data(tastes(30)), catalogue)
-    facts = json.loads((serving_home.vault / "current.json").read_text())
+    facts = json.loads((serving_home.vault / "own" / "current.json").read_text())
     assert facts["version"] == knowledge._FORMAT
     assert facts["customers"] == 30

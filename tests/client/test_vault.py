@@ -64,7 +64,7 @@ def test_what_the_coordinator_has_not_signed_is_refused(serving_home, plan, make
         (foreign, state(), "not signed"),
         (card.model_copy(update={"model": "v2"}), state(), "not signed"),
         (card, state(2), "another than its card names"),
-        (card, {"counts": np.full((60, 1), np.nan, dtype=np.float32)}, "not finite"),
+        (card, {"counts": np.full((60, 1), np.nan, dtype=np.float32)}, "not a finite"),
     ]:
         with pytest.raises(VerificationError, match=says):
             receive_model(serving_home, wrong, content)
@@ -78,8 +78,8 @@ def test_what_does_not_fit_is_refused_although_it_is_signed(
     larger = plan.model_copy(update={"n_items": 61})
     wide = {"counts": np.ones((61, 1), dtype=np.float32)}
     for card, content, says in [
-        (make_card(other, plan), other, "where its plan has missing"),
-        (make_card(state(), league_plan()), state(), "where its plan has"),
+        (make_card(other, plan), other, "where the plan has missing"),
+        (make_card(state(), league_plan()), state(), "where the plan has"),
         (make_card(wide, larger), wide, "with 61 items"),
         (make_card(state(), plan, league="else"), state(), "of league else"),
         (make_card(state(), plan, plan="{}"), state(), "no plan that this version"),
@@ -143,7 +143,7 @@ def test_a_receipt_cut_short_leaves_no_version(serving_home, plan, make_card, mo
     def crash(path, content):
         raise OSError("disk full")
 
-    monkeypatch.setattr("hansa_client.vault.write_private", crash)
+    monkeypatch.setattr("hansa_client.vault.write_whole", crash)
     with pytest.raises(OSError, match="disk full"):
         receive_model(serving_home, make_card(state(), plan), state())
     assert list(serving_home.models.iterdir()) == []
