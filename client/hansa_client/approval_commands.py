@@ -87,7 +87,7 @@ def approve(
 
         hansa client approvals approve plan-3f1c9a0b72
 
-        hansa client approvals approve roster-90ab12cd34 --vouch anna,bruno,clara
+        hansa client approvals approve roster-90ab12cd34 --vouch anna,bo
     """
     decisions = _decisions(home)
     question = decisions.find(name)
@@ -110,6 +110,44 @@ def reject(name: Name, home: Home = None) -> None:
     question = decisions.find(name)
     decisions.reject(question)
     print(f"{question.id}: rejected")
+
+
+@app.command()
+def roster(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of 'hansa server roster --out FILE'.")],
+    home: Home = None,
+    vouch: Annotated[
+        str | None, typer.Option(help="Shops whose fingerprints you have compared by telephone, with commas.")
+    ] = None,
+) -> None:
+    """Approve a roster before any run asks for it. Without --vouch it is only shown, with fingerprints.
+
+    Examples:
+
+        hansa client approvals roster roster.json
+
+        hansa client approvals roster roster.json --vouch anna,bruno
+    """
+    from hansa.errors import UsageError
+    from hansa.secagg.roster import Roster
+    from hansa_client.decisions import Question
+    from hansa_client.questions import describe, lines
+
+    decisions = _decisions(home)
+    try:
+        found = Roster.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: {error}; give the file of 'hansa server roster --out'") from error
+    own = json.loads(decisions.home.invitation.read_text("utf-8"))["shop"]
+    if own not in found.keys:
+        raise UsageError(f"{file}: does not list this shop, {own}; ask the coordinator to admit it first")
+    question = Question("roster", found.digest, "", "a file", found.to_json())
+    ledger = _ledger(decisions)
+    if vouch is None:
+        print("\n".join(lines("roster", describe(question, decisions, ledger))))
+        return
+    decisions.approve(question, ledger, [each.strip() for each in vouch.split(",") if each.strip()])
+    print(f"{question.id}: approved\n{_protection(decisions)}")
 
 
 def _protection(decisions: Decisions) -> str:
