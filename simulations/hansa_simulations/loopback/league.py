@@ -215,7 +215,7 @@ class LoopbackLeague:
 def loopback_league(folder: Path, **settings: Any) -> Iterator[LoopbackLeague]:
     """A league whose stores are there, coordinator and shops not set up yet; stopped at the end."""
     with ExitStack() as stack:
-        database = stack.enter_context(PostgreSQL(folder / "postgres", "the-owners-own"))
+        database = stack.enter_context(PostgreSQL("the-owners-own"))
         league = LoopbackLeague(folder, **settings)
         stack.callback(league.stop)
         league.stores(database)
