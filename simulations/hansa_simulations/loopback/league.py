@@ -160,7 +160,7 @@ class LoopbackLeague:
             self.kill(folder)
 
     def processes(self, folder: Path, without: str = "") -> list[psutil.Process]:
-        """The processes that have a folder in their arguments or environment, but those called ``without``."""
+        """Those that have a folder in their arguments or environment, but the ones called ``without``."""
         wanted, found = str(folder), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
