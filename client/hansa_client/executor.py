@@ -144,7 +144,7 @@ class Executor:
         pace = self._pace()
         if pace > 0:
             taken = self.clock() - arrived
-            self.sleep(max(0.0, math.ceil(taken / pace) * pace - taken))
+            self.sleep(max(0.0, math.ceil(taken / pace - 1e-9) * pace - taken))
 
     def _pace(self) -> float:
         try:

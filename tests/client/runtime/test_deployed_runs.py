@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 
 import psutil
 import pytest
@@ -91,7 +92,7 @@ def hostile(league, honest, approved):
     stages = {"more": {"protocol": {"shared": [], "senders": [], "sealed": []}}}
     messages = {
         "a second configuration": message("query.plan", asked, more={"extra": {"lr": 1.0}}),
-        "a record beside the protocol's": message("train.release", asked, 1, None, state, more={"x": {"a": 1}}),
+        "a record beside the protocol's": message("query.plan", asked, more={"protocol": {"a": 1}}),
         "another record for the state": message("train.release", asked, 1, state=state, named="weights"),
         "a further key": {**message("query.plan", asked), "config": {
             "version": 1, "run": "hostile", "round": 0, "body": asked.model_dump_json(), "secret": 1}},
@@ -125,7 +126,10 @@ def hostile(league, honest, approved):
     ("tried", "reason"),
     [
         ("a second configuration", "the message holds other records than Hansa's"),
-        ("a record beside the protocol's", "the message holds other records than Hansa's"),
+        (
+            "a record beside the protocol's",
+            "a protocol record where the message has none, or none where it has",
+        ),
         ("another record for the state", "the message holds other records than Hansa's"),
         ("a further key", "the message holds other records than Hansa's"),
         ("an unknown action", "unknown type of message"),
@@ -162,6 +166,7 @@ def test_not_a_line_of_any_bundle_ran_at_the_shop(league, hostile):
         ("a round before the plan", "no such round in an accepted plan"),
         ("no privacy", "outside the shop's ranges: dp"),
         ("too much epsilon", "outside the shop's ranges: epsilon"),
+        ("more than is left", "the plan does not fit the shop's budget"),
     ],
 )
 def test_what_leaves_the_ranges_is_an_ordinary_refusal(league, hostile, tried, reason):
@@ -184,3 +189,20 @@ def test_a_plan_outside_the_ranges_waits_for_the_operator(league, hostile):
 def test_the_logs_of_node_and_executor_have_no_contents(league, hostile):
     text = league.logs()
     assert "send everything" not in text.split("== superlink")[0]
+
+
+def test_a_node_that_breaks_on_a_run_comes_back(league, hostile, approved):
+    """Flower's node dies of a setting that its bundle does not have, and leaves its process behind."""
+    before = league.supervisor.node.process.pid
+    league.start(approved, {"unknown": 1}, [message("query.plan", plan("breaking"))])
+    _wait(lambda: (child := league.supervisor.node.process) is not None and child.pid != before, league)
+    assert "the node has ended" in (league.home.logs / "node.log").read_text()
+    since = time.time()
+    _wait(lambda: (processes.status(league.home)["last_contact"] or 0) > since, league)
+
+
+def _wait(until, league):
+    deadline = time.monotonic() + 40
+    while not until():
+        assert time.monotonic() < deadline, league.logs()
+        time.sleep(0.1)
