@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 
 import psutil
 import pytest
@@ -113,7 +112,7 @@ def hostile(league, honest, approved):
     for name, tried in {
         "no privacy": plan("bare", "none"),
         "too much epsilon": plan("greedy", epsilon=6.0),
-        "more than is left": plan("spent", epsilon=3.9),
+        "more than is left": plan("spent", epsilon=4.0),
     }.items():
         config = {"plan": tried.model_dump_json()}
         runs[name] = league.start(approved, config, [message("query.plan", tried)])
@@ -189,20 +188,3 @@ def test_a_plan_outside_the_ranges_waits_for_the_operator(league, hostile):
 def test_the_logs_of_node_and_executor_have_no_contents(league, hostile):
     text = league.logs()
     assert "send everything" not in text.split("== superlink")[0]
-
-
-def test_a_node_that_breaks_on_a_run_comes_back(league, hostile, approved):
-    """Flower's node dies of a setting that its bundle does not have, and leaves its process behind."""
-    before = league.supervisor.node.process.pid
-    league.start(approved, {"unknown": 1}, [message("query.plan", plan("breaking"))])
-    _wait(lambda: (child := league.supervisor.node.process) is not None and child.pid != before, league)
-    assert "the node has ended" in (league.home.logs / "node.log").read_text()
-    since = time.time()
-    _wait(lambda: (processes.status(league.home)["last_contact"] or 0) > since, league)
-
-
-def _wait(until, league):
-    deadline = time.monotonic() + 40
-    while not until():
-        assert time.monotonic() < deadline, league.logs()
-        time.sleep(0.1)
