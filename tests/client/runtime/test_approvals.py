@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hansa.cli import main
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import RefusalError, UsageError
-from hansa.league import Invitation, ModelCard
+from hansa.league import ModelCard
 from hansa.plan import make_plan
 from hansa.records import Request
 from hansa.rng import seeded_generator
@@ -228,18 +228,8 @@ def test_a_model_comes_with_its_plan_or_by_itself(policy):
 # Rosters
 
 
-@pytest.fixture
-def league_home(shop_home):
-    invitation = Invitation(
-        league="l", shop="s1", address="127.0.0.1:1", authority="", signer="0" * 64, bundle="0" * 64,
-        catalogue="0" * 64, items=12,
-    )  # fmt: skip
-    shop_home.invitation.write_text(invitation.to_json())
-    return shop_home
-
-
-def test_a_roster_is_the_plans_lists_the_shop_and_waits(league_home):
-    policy = make_policy(league_home, dp=("distributed",))
+def test_a_roster_is_the_plans_lists_the_shop_and_waits(shop_home):
+    policy = make_policy(shop_home, dp=("distributed",))
     others = keys(seed=9)
     for text, why in [
         ("", "cannot be read"),
@@ -251,7 +241,7 @@ def test_a_roster_is_the_plans_lists_the_shop_and_waits(league_home):
     assert "does not list this shop" in forbidden(policy, masked(roster=absent), configuration=given)
     given = config(masked(), **{"hansa-roster": keys().to_json()})
     assert reason(policy, masked(), configuration=given) == "the roster waits for the operator's approval"
-    (question,) = Decisions(league_home).waiting()
+    (question,) = Decisions(shop_home).waiting()
     assert (question.kind, question.body) == ("roster", keys().to_json())
 
 
@@ -269,33 +259,33 @@ def run(home, *arguments):
     return main(["client", "approvals", *arguments, "--home", str(home.root)])
 
 
-def test_approving_a_roster_writes_file_settings_and_ledger(league_home, capsys):
-    name = ask_roster(league_home, keys())
-    assert run(league_home, "show", name) == 0
+def test_approving_a_roster_writes_file_settings_and_ledger(shop_home, capsys):
+    name = ask_roster(shop_home, keys())
+    assert run(shop_home, "show", name) == 0
     shown = capsys.readouterr().out
     for shop in SHOPS:
         assert f"new     {keys().fingerprint(shop)}  {shop}" in shown
     assert "3 of 4: 2 may side with the coordinator; rounds of at least 4 shops are joined" in shown
     assert "2 of 4: 3 may side with the coordinator; no round is joined" in shown
-    assert run(league_home, "approve", name, "--vouch", "s2,s3") == 0
+    assert run(shop_home, "approve", name, "--vouch", "s2,s3") == 0
     assert "vouched for 3 of 4: 2 may side with the coordinator" in capsys.readouterr().out
-    ledger = LedgerFile(league_home.ledger)
+    ledger = LedgerFile(shop_home.ledger)
     assert (ledger.roster, ledger.vouched) == (keys().digest, ("s2", "s3"))
-    assert read_settings(league_home.settings).masking.vouched == ("s2", "s3")
-    assert "# the shop's own file" in league_home.settings.read_text()
-    assert Decisions(league_home).waiting() == []
-    policy = make_policy(league_home, dp=("distributed",))
+    assert read_settings(shop_home.settings).masking.vouched == ("s2", "s3")
+    assert "# the shop's own file" in shop_home.settings.read_text()
+    assert Decisions(shop_home).waiting() == []
+    policy = make_policy(shop_home, dp=("distributed",))
     assert admit(policy, masked(), configuration=config(masked(), **{"hansa-roster": keys().to_json()}))
 
 
-def test_a_changed_roster_shows_what_is_new_changed_and_gone(league_home, capsys):
-    run(league_home, "approve", ask_roster(league_home, keys()), "--vouch", "s2,s3")
+def test_a_changed_roster_shows_what_is_new_changed_and_gone(shop_home, capsys):
+    run(shop_home, "approve", ask_roster(shop_home, keys()), "--vouch", "s2,s3")
     swapped = keys(seed=40).keys["s3"]
     changed = Roster(
         {"s1": keys().keys["s1"], "s2": keys().keys["s2"], "s3": swapped, "s9": bytes(range(32))}
     )
-    name = ask_roster(league_home, changed)
-    found = describe_roster(changed, Decisions(league_home))
+    name = ask_roster(shop_home, changed)
+    found = describe_roster(changed, Decisions(shop_home))
     assert {each["shop"]: (each["mark"], each["vouched"]) for each in found["shops"]} == {
         "s1": ("known", False),
         "s2": ("known", True),
@@ -304,15 +294,15 @@ def test_a_changed_roster_shows_what_is_new_changed_and_gone(league_home, capsys
     }
     assert found["gone"] == ["s4"]
     capsys.readouterr()
-    assert run(league_home, "approve", name) == 0
-    assert LedgerFile(league_home.ledger).vouched == ("s2",)  # not the one whose key was swapped
+    assert run(shop_home, "approve", name) == 0
+    assert LedgerFile(shop_home.ledger).vouched == ("s2",)  # not the one whose key was swapped
 
 
-def test_only_shops_on_the_roster_are_vouched_for(league_home, capsys):
-    name = ask_roster(league_home, keys())
-    assert run(league_home, "approve", name, "--vouch", "s2,nobody") == 2
+def test_only_shops_on_the_roster_are_vouched_for(shop_home, capsys):
+    name = ask_roster(shop_home, keys())
+    assert run(shop_home, "approve", name, "--vouch", "s2,nobody") == 2
     assert "--vouch nobody: not on the roster" in capsys.readouterr().err
-    assert not league_home.roster.exists()
+    assert not shop_home.roster.exists()
 
 
 def test_sybils_do_not_help_a_coordinator():
