@@ -21,7 +21,7 @@ ROLES = {
     "SuperLink": "flower-superlink",
     "ServerApp": "flwr-serverapp",
     "nginx": "nginx",
-    "shop: supervisor": "--foreground",
+    "shop: supervisor": "hansa_client.processes",
     "shop: node": "children node",
     "shop: executor": "children executor",
 }
@@ -98,7 +98,7 @@ def text(found: timing.Document) -> list[str]:
     return [
         "# A league on loopback",
         "",
-        f"A coordinator behind nginx and four shops (CSV, Parquet, PostgreSQL, SQLite), {found['customers']:,} "
+        f"A coordinator behind nginx, four shops (CSV, Parquet, PostgreSQL, SQLite), {found['customers']:,} "
         f"customers, {found['items']:,} items, all on one machine. "
         f"{found['seconds_to_first_model']:.0f} s of commands from empty folders to the first model at "
         "every shop, first run included. Written by `hansa bench deployment --out benchmarks`.",
