@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hansa.errors import UsageError
-from hansa.plan import Setting
 from hansa_server.files import rendered
 
 MethodName = Literal["popularity", "dpsgd", "cooccurrence", "hybrid", "subspace", "dpals"]
@@ -83,7 +82,7 @@ class Training(_Section):
     colluders: int = Field(default=0, ge=0)
     trim: float = Field(default=0.0, ge=0, lt=0.5)
     timeout: float = Field(default=600.0, gt=0, le=86_400)
-    settings: dict[str, Setting] = {}
+    settings: dict[str, float | int | str] = {}
 
 
 class ServerSettings(_Section):

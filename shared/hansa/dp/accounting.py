@@ -13,7 +13,6 @@ import numpy.typing as npt
 from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.rdp import RdpAccountant, compute_epsilon
-from opacus.accountants.analysis import rdp as opacus_rdp
 from scipy.optimize import brentq
 
 from hansa.dp.events import (
@@ -201,6 +200,8 @@ def cross_check(event: DpEvent, delta: float) -> float:
     Raises:
         ValueError: No accountant knows a part of the event.
     """
+    from opacus.accountants.analysis import rdp as opacus_rdp  # takes seconds, and few need it
+
     counts = leaves(event)
     if NON_PRIVATE in counts:
         return math.inf
