@@ -1,155 +1,112 @@
-"""A league of three tastes on one machine, and a shop's folder in it."""
+"""What tests of a shop share: its folder, and a real PostgreSQL."""
 
-from __future__ import annotations
-
-import hashlib
-from collections.abc import Callable
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
-import torch
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hansa.dp.clipping import clipped_sum
-from hansa.league import Invitation, ModelCard
-from hansa.modelfile import model_bytes
-from hansa.models.base import NoisySum, State
-from hansa.plan import Plan
-from hansa.rng import seeded_generator
-from hansa.schema import Catalogue, Histories
 from hansa_client.home import ShopHome
 
-N_ITEMS = 60
-
-
-@dataclass(frozen=True)
-class MadeData:
-    """A shop's data, made by hand."""
-
-    customers: list[str]
-    histories: Histories
-    newest: float | None = 1.7e9
-
-
-@pytest.fixture(scope="session")
-def tastes() -> Callable[..., Histories]:
-    """Customers who buy mostly from one of three groups of items."""
-
-    def draw(customers: int, seed: int = 0, n_items: int = N_ITEMS) -> Histories:
-        rng = seeded_generator(seed, "tastes")
-        group = rng.integers(0, 3, (customers, 1))
-        chance = np.where(np.arange(n_items)[None] % 3 == group, 0.35, 0.04)
-        users, items = np.nonzero(rng.random((customers, n_items)) < chance)
-        order = rng.permutation(len(users))
-        return Histories.from_pairs(users[order], items[order], customers, n_items)
-
-    return draw
-
-
-@pytest.fixture(scope="session")
-def made_data() -> Callable[[Histories], MadeData]:
-    """A shop's data of histories; customers are called c00, c01 and so on."""
-    return lambda histories: MadeData([f"c{row:02}" for row in range(len(histories))], histories)
-
-
-@pytest.fixture(scope="session")
-def catalogue() -> Catalogue:
-    """Sixty items of three categories."""
-    return Catalogue(
-        tuple(f"i{item:02}" for item in range(N_ITEMS)),
-        pl.DataFrame(
-            {
-                "title": [f"Title {item}" for item in range(N_ITEMS)],
-                "category": [("Food|Bread", "Food|Milk", "Tools")[item % 3] for item in range(N_ITEMS)],
-            }
-        ),
-    )
-
-
-@pytest.fixture(scope="session")
-def league_plan() -> Callable[..., Plan]:
-    """The plan of a run without noise."""
-
-    def make(method: str = "cooccurrence", run: str = "autumn", **settings: Any) -> Plan:
-        chosen = settings or ({"vocabulary": 45} if method in ("cooccurrence", "hybrid", "dpals") else {})
-        return Plan(
-            run=run,
-            method=method,
-            settings=chosen,
-            n_items=N_ITEMS,
-            dp="none",
-            noise_scale=0,
-            delta=1e-5,
-            shops=4,
-            customers=1000,
-        )
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def learn_plan() -> Callable[[Plan, Histories], State]:
-    """Takes a plan through all of its releases on everybody's histories."""
-
-    def run(plan: Plan, rows: Histories) -> State:
-        method = plan.learner
-        state = method.initial_state(seeded_generator(0))
-        memory: dict[str, Any] = {}
-        for round_, release in enumerate(method.releases(), start=1):
-            total = np.zeros((release.rows, release.width), dtype=np.float32)
-            clipped_sum([method.contribution(round_, release, state, rows)], 1.0, torch.from_numpy(total))
-            state = method.update(round_, release, state, NoisySum(total, 0.0, len(rows)), memory)
-        return state
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def signer() -> Ed25519PrivateKey:
-    """The coordinator's key."""
-    return Ed25519PrivateKey.generate()
+CATALOGUE = """item_id,title,category,price,gtin,sku
+i0,Mug,kitchen,4.5,4006381333931,M-0
+i1,Plate,kitchen,6,96385074,P-1
+i2,Lamp,light,30,036000291452,L-2
+i3,Bulb,light,,,B-3
+"""
 
 
 @pytest.fixture
-def serving_home(tmp_path: Path, catalogue: Catalogue, signer: Ed25519PrivateKey) -> ShopHome:
-    """A shop's folder with an invitation, a catalogue and settings."""
-    home = ShopHome(tmp_path / "shop")
-    home.root.mkdir()
-    frame = catalogue.details.select(pl.Series("item_id", catalogue.item_ids), pl.all())
-    frame.write_csv(home.catalogue)
-    invitation = Invitation(
-        league="hansa",
-        shop="corner",
-        address="localhost:443",
-        authority="pem",
-        signer=signer.public_key().public_bytes_raw().hex(),
-        bundle="0" * 64,
-        catalogue=hashlib.sha256(home.catalogue.read_bytes()).hexdigest(),
-        items=len(catalogue),
-    )
-    home.invitation.write_text(invitation.to_json())
-    home.settings.write_text("# our shop\nversion = 1\n\n[serving]\nkeep = 2 # not more\n")
-    return home
+def home(tmp_path):
+    """A shop's folder with a catalogue of four items."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    found = ShopHome(root)
+    found.catalogue.write_text(CATALOGUE)
+    return found
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server of its own, on a free port of loopback.
+
+    Attributes:
+        port: Its port.
+        owner: Address of its owner, for tests to fill tables with.
+        reader: Address of a user that may only read, without its password.
+        password: That user's.
+    """
+
+    port: int
+    owner: str
+    reader: str
+    password: str = "pässword 7%/@"
+
+    def run(self, *statements):
+        """Execute statements as the owner."""
+        import psycopg
+
+        with psycopg.connect(self.owner, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+def _tools():
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
 
 
 @pytest.fixture(scope="session")
-def make_card(signer: Ed25519PrivateKey) -> Callable[..., ModelCard]:
-    """A card for a model, signed by the coordinator."""
+def postgres():
+    """A PostgreSQL server; without one a test skips, and fails if HANSA_REQUIRE=1."""
+    tools = _tools()
+    if tools is None:
+        complain = pytest.fail if os.environ.get("HANSA_REQUIRE") == "1" else pytest.skip
+        complain("PostgreSQL: no initdb; install the package postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="hansa-pg-"))
+    user = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        owner = pwd.getpwnam("postgres")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        user = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "pw").write_text("owner")
+    (folder / "pw").chmod(0o644)
 
-    def make(state: State, of: Plan, model: str = "v1", day: int = 1, **changed: Any) -> ModelCard:
-        card = ModelCard(
-            league="hansa",
-            model=model,
-            run=of.run,
-            plan=of.model_dump_json(),
-            shops=[["corner", "harbour"]],
-            sha256=hashlib.sha256(model_bytes(state)).hexdigest(),
-            created=f"2026-11-{day:02}T12:00:00+00:00",
+    def call(*command):
+        done = subprocess.run(
+            [*user, *map(str, command)], cwd=folder, capture_output=True, text=True, check=False, timeout=120
         )
-        return card.model_copy(update=changed).signed(signer)
+        assert done.returncode == 0, done.stdout + done.stderr
 
-    return make
+    data = folder / "data"
+    control = (tools / "pg_ctl", "-D", data, "-w", "-l", folder / "log")
+    options = f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    try:
+        auth = ("-A", "scram-sha-256", "--pwfile", folder / "pw")
+        call(tools / "initdb", "-D", data, "-U", "owner", "-E", "UTF8", "--locale=C", *auth, "--no-sync")
+        call(*control, "-o", options, "start")
+        server = Postgres(
+            port,
+            f"postgresql://owner:owner@127.0.0.1:{port}/postgres",
+            f"postgresql://reader@127.0.0.1:{port}/postgres",
+        )
+        server.run(
+            f"CREATE ROLE reader LOGIN PASSWORD '{server.password}'",
+            "GRANT pg_read_all_data TO reader",
+        )
+        yield server
+    finally:
+        if (data / "postmaster.pid").exists():
+            call(*control, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
