@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,7 +21,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError
 
+from hansa.errors import UsageError
 from hansa.models.base import State
 from hansa.models.content import Content
 from hansa.models.own import FittedOwn, OwnModel, fit_own
@@ -103,12 +107,14 @@ class Knowledge:
     @cached_property
     def own(self) -> OwnModel:
         """The shop's own exact model."""
-        return load_own(self._folder / _OWN)
+        with _reading(self._folder):
+            return load_own(self._folder / _OWN)
 
     @cached_property
     def table(self) -> pl.DataFrame:
         """Customers and their items: customer (string), items (list of positions, oldest first)."""
-        return pl.read_parquet(self._folder / _HISTORIES)
+        with _reading(self._folder):
+            return pl.read_parquet(self._folder / _HISTORIES)
 
     @property
     def customers(self) -> list[str]:
@@ -122,8 +128,19 @@ class Knowledge:
 
     def history(self, customer: str) -> Histories | None:
         """One customer's row; None of somebody unknown. Nothing else is read."""
-        rows = pl.scan_parquet(self._folder / _HISTORIES).filter(pl.col("customer") == customer).collect()
+        with _reading(self._folder):
+            rows = pl.scan_parquet(self._folder / _HISTORIES).filter(pl.col("customer") == customer).collect()
         return _histories(rows, self.n_items) if len(rows) else None
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError, PolarsError) as error:
+        raise UsageError(
+            f"{folder}: replaced meanwhile or damaged; run again, or remove it and run 'hansa client refresh'"
+        ) from error
 
 
 def opened(home: ShopHome, catalogue: Catalogue) -> Knowledge | None:

@@ -12,6 +12,7 @@ from hansa.models.own import fit_own
 from hansa.recommend import fit_blend, top_k
 from hansa.schema import Histories
 from hansa_client import export as export_module
+from hansa_client.exclusions import Exclusions, forget
 from hansa_client.serving_commands import lines
 from hansa_client.vault import receive_model
 
@@ -289,6 +290,19 @@ def test_refresh_does_nothing_twice(joined, document, run, tastes) -> None:
     joined.become(tastes(51, seed=2))
     assert document("refresh")["customers"] == 51
     assert "nothing has changed" in run("refresh")[1]
+
+
+def test_who_opts_out_is_forgotten_by_what_serves(joined, document) -> None:
+    before = document("recommend", "--user", "c03")
+    Exclusions(joined.home).add(["c03"])
+    assert forget(joined.home, ["c03"])["hansa_client.knowledge"] == 1
+    after = document("recommend", "--user", "c03")
+    assert after["notes"][0].startswith("no item of the catalogue is known of this customer")
+    assert after["list"] != before["list"]
+    assert document("refresh")["customers"] == 49
+    files = list(joined.home.vault.rglob("*.parquet"))
+    assert files
+    assert all("c03" not in pl.read_parquet(path)["customer"].to_list() for path in files)
 
 
 def test_a_model_that_was_changed_serves_nobody(joined, run) -> None:
