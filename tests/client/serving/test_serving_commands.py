@@ -12,6 +12,7 @@ from hansa.models.own import fit_own
 from hansa.recommend import fit_blend, top_k
 from hansa.schema import Histories
 from hansa_client import export as export_module
+from hansa_client.assortment import Assortment
 from hansa_client.exclusions import Exclusions, forget
 from hansa_client.serving_commands import lines
 from hansa_client.vault import receive_model
@@ -207,6 +208,7 @@ def test_shared_only_of_the_settings_holds_for_every_command(joined, document, r
     joined.home.settings.write_text(text.replace("keep = 2", "shared_only = true\nkeep = 2"))
     answer = document("recommend", "--user", "c03")
     assert answer["shared_only"] is True
+    assert answer["weight"] == 1
     assert answer["basis"] == "the league's model v2 and the customer's own history alone"
     assert {row["knowledge"] for row in answer["list"]} == {"league"}
     assert "own history alone" in run("refresh")[1]
@@ -240,6 +242,32 @@ def test_export_writes_every_customers_list(kind, joined, document, tmp_path, mo
         np.testing.assert_allclose(rows["score"], [row["score"] for row in answer["list"]], atol=1e-4)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name != "shop"] == [out.name]
+
+
+@pytest.mark.parametrize(("own", "sizes"), [(True, {7, 1}), (False, {1})])
+def test_only_with_shared_only_customers_are_scored_one_by_one(
+    own, sizes, tastes, catalogue, monkeypatch
+) -> None:
+    """A rounding may depend on the others that are scored at the same time."""
+    monkeypatch.setattr(export_module, "CHUNK_CELLS", 7 * 60)
+    rows, seen = tastes(50), []
+
+    class Serving:
+        n_items, shared_only = 60, not own
+
+        def lists(self, histories, k, again):
+            seen.append(len(histories))
+            return [[]] * len(histories)
+
+    class Counter:
+        serving, assortment = Serving(), Assortment.plain(catalogue)
+
+        class known:  # noqa: N801
+            customers, histories = [f"c{row}" for row in range(50)], rows
+
+    assert list(export_module.tables(Counter(), 5)) == []
+    assert set(seen) == sizes
+    assert sum(seen) == 50
 
 
 def test_export_names_what_is_wrong_with_its_file(joined, run, tmp_path) -> None:
