@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -160,13 +160,16 @@ def opened(home: ShopHome, catalogue: Catalogue) -> Knowledge | None:
     return known if fitting and (folder_of(home) / facts.folder).is_dir() else None
 
 
-def learn(home: ShopHome, data: Data, catalogue: Catalogue) -> tuple[Knowledge, FittedOwn | None]:
+def learn(
+    home: ShopHome, data: Data, catalogue: Catalogue, say: Callable[[str], None] = lambda line: None
+) -> tuple[Knowledge, FittedOwn | None]:
     """Fit the shop's own model and file it, unless nothing has changed since.
 
     Args:
         home: The shop's folder.
         data: The shop's data, opt-outs left out.
         catalogue: The league's catalogue.
+        say: Told before the model is fitted, which takes a while.
 
     Returns:
         What is filed now, and what was fitted; None if nothing had changed.
@@ -174,6 +177,7 @@ def learn(home: ShopHome, data: Data, catalogue: Catalogue) -> tuple[Knowledge, 
     before = opened(home, catalogue)
     if before is not None and before.facts.data == _data_digest(data.customers, data.histories):
         return before, None
+    say(f"fitting the shop's own model on {len(data.customers):,} customers")
     fitted = _fit(data.histories, catalogue)
     return _file(home, data.customers, data.histories, data.newest, fitted.model, catalogue), fitted
 
