@@ -48,7 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     config, home = context.run_config, os.environ.get(HOME)
     timeout = float(config.get("round-timeout", 3600.0))
-    if home is not None and MODEL in config:
+    if home is not None and config.get(MODEL):  # a bundle names every key; empty means not set
         _send(StreamingGrid(grid), Path(home), str(config[MODEL]), timeout)
     elif home is not None:
         _deployed(StreamingGrid(grid), config, Path(home), timeout)
@@ -131,7 +131,7 @@ def _send(grid: Grid, home: Path, model: str, timeout: float) -> dict[str, str]:
 
 
 def _roster(config: UserConfig) -> Roster | None:
-    return Roster.from_json(str(config[ROSTER])) if ROSTER in config else None
+    return Roster.from_json(str(config[ROSTER])) if config.get(ROSTER) else None
 
 
 def _league(home: Path) -> str:

@@ -40,7 +40,7 @@ def publish(home: Path, league: str, plan: Plan, state: State, shops: list[list[
             shops=shops,
             sha256=hashlib.sha256(content).hexdigest(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-        ).signed(_signer(home))
+        ).signed(signer(home))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, written in (
             (_MODEL, content),
@@ -68,7 +68,7 @@ def published(home: Path, model: str) -> tuple[ModelCard, State]:
     except OSError as error:
         raise UsageError(f"{folder}: no model of that name; see 'hansa server models'") from error
     card = ModelCard.from_json(text, str(folder / _CARD))
-    card.check(_signer(home).public_key().public_bytes_raw().hex(), content)
+    card.check(signer(home).public_key().public_bytes_raw().hex(), content)
     return card, read_model(content, str(folder / _MODEL))
 
 
@@ -82,7 +82,12 @@ def node_names(home: Path) -> dict[int, str]:
     return found
 
 
-def _signer(home: Path) -> Ed25519PrivateKey:
+def signer(home: Path) -> Ed25519PrivateKey:
+    """The coordinator's key that signs models.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
     path = home / "keys" / "signer.pem"
     try:
         key = load_pem_private_key(path.read_bytes(), None)

@@ -93,8 +93,15 @@ def read_items(folder: str | Path) -> pl.DataFrame | None:
         UsageError: Whatever is wrong with the file or a value in it.
     """
     path = _find(Path(folder), "items")
-    if path is None:
-        return None
+    return None if path is None else read_item_file(path)
+
+
+def read_item_file(path: Path) -> pl.DataFrame:
+    """A public catalogue in one file, CSV or Parquet; see ``read_items``.
+
+    Raises:
+        UsageError: Whatever is wrong with the file or a value in it.
+    """
     names = _header(path)
     if "item_id" not in names:
         raise UsageError(f"{path}: no column 'item_id'; found {_listed(names)}; rename or add the column")
