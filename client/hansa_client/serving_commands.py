@@ -192,7 +192,7 @@ def _print(
         for rank, found in enumerate(answer, start=1)
     ]
     if json_:
-        print(json.dumps({**asked, **_basis(counter), "notes": notes, "list": rows}, indent=2))
+        print(json.dumps({**asked, **_basis(counter), "notes": notes, "recommendations": rows}, indent=2))
         return
     shown = [
         [str(row["rank"]), row["item"], _short(row["title"]), f"{row['score']:.2f}", row["reason"]]

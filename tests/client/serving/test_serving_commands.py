@@ -84,7 +84,7 @@ def document(run):
 
 
 def codes(answer):
-    return [row["item"] for row in answer["list"]]
+    return [row["item"] for row in answer["recommendations"]]
 
 
 def test_before_the_first_model_the_own_one_serves_and_says_so(shop, run, document, catalogue) -> None:
@@ -119,8 +119,8 @@ def test_the_blend_serves_what_the_simulation_measures(joined, document, run, le
         assert codes(answer) == [catalogue.item_ids[item] for item in wanted[row]]
         assert (answer["model"], answer["weight"]) == ("v2", blend.weight)
         assert answer["notes"] == []
-    assert {"own", "league"} & {row["knowledge"] for row in answer["list"]}
-    assert any(len(row["because"]) == 2 for row in answer["list"])
+    assert {"own", "league"} & {row["knowledge"] for row in answer["recommendations"]}
+    assert any(len(row["because"]) == 2 for row in answer["recommendations"])
 
 
 def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
@@ -132,7 +132,7 @@ def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
     assert answer["notes"] == [f"no more than {len(answer['list'])} items are left to list"]
     unknown = document("recommend", "--user", "stranger", "--k", "3")
     assert unknown["notes"] == ["no item of the catalogue is known of this customer: these are popular"]
-    assert {row["reason"].split()[0] for row in unknown["list"]} == {"popular"}
+    assert {row["reason"].split()[0] for row in unknown["recommendations"]} == {"popular"}
     code, out, err = run("recommend", "--user", "c03", "--category", "Foo")
     assert (code, out) == (2, "")
     assert "some begin with it: food|bread" in err
@@ -141,7 +141,7 @@ def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
 def test_similar_and_together(joined, document, run) -> None:
     answer = document("similar", "--item", "i04", "--k", "5")
     assert sum(int(code[1:]) % 3 == 1 for code in codes(answer)) >= 4
-    assert answer["list"][0]["reason"].startswith("often had with Title 4 (")
+    assert answer["recommendations"][0]["reason"].startswith("often had with Title 4 (")
     answer = document("together", "--items", "i04, i07,i04", "--k", "5")
     assert answer["items"] == ["i04", "i07"]
     assert sum(int(code[1:]) % 3 == 1 for code in codes(answer)) >= 4
@@ -164,7 +164,7 @@ def test_a_shop_speaks_its_own_codes_and_lists_what_it_sells(joined, document) -
     joined.become(joined.rows, "SKU-{}")
     answer = document("recommend", "--user", "c03", "--k", "60")
     assert all(code in {f"SKU-{item}" for item in range(30)} for code in codes(answer))
-    assert len(answer["list"]) == 30 - (joined.rows.row(3) < 30).sum()
+    assert len(answer["recommendations"]) == 30 - (joined.rows.row(3) < 30).sum()
     assert codes(document("similar", "--item", "SKU-4", "--k", "1"))[0].startswith("SKU-")
 
 
@@ -194,7 +194,7 @@ def test_shared_only_does_not_change_with_other_customers(joined, document, tmp_
         out = tmp_path / f"{serve}.parquet"
         document("export", "--out", out, "--serve", serve)
         table = pl.read_parquet(out).filter(pl.col("customer") == "c03")
-        return [[answer["list"], answer["weight"]] for answer in answers], table.rows()
+        return [[answer["recommendations"], answer["weight"]] for answer in answers], table.rows()
 
     before = {serve: ask(serve) for serve in ("shared-only", "blend")}
     joined.become(changed_but_for(3, joined.rows, tastes))
@@ -213,7 +213,7 @@ def test_shared_only_of_the_settings_holds_for_every_command(joined, document, r
     assert answer["shared_only"] is True
     assert answer["weight"] == 1
     assert answer["basis"] == "the league's model v2 and the customer's own history alone"
-    assert {row["knowledge"] for row in answer["list"]} == {"league"}
+    assert {row["knowledge"] for row in answer["recommendations"]} == {"league"}
     assert "own history alone" in run("refresh")[1]
 
 
@@ -241,8 +241,8 @@ def test_export_writes_every_customers_list(kind, joined, document, tmp_path, mo
         answer = document("recommend", "--user", user, "--k", "5")
         rows = table.filter(pl.col("customer") == user)
         assert rows["item"].to_list() == codes(answer)
-        assert rows["reason"].to_list() == [row["reason"] for row in answer["list"]]
-        np.testing.assert_allclose(rows["score"], [row["score"] for row in answer["list"]], atol=1e-4)
+        assert rows["reason"].to_list() == [row["reason"] for row in answer["recommendations"]]
+        np.testing.assert_allclose(rows["score"], [row["score"] for row in answer["recommendations"]], atol=1e-4)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name != "shop"] == [out.name]
 
@@ -329,7 +329,7 @@ def test_who_opts_out_is_forgotten_by_what_serves(joined, document) -> None:
     assert forget(joined.home, ["c03"])["hansa_client.knowledge"] == 1
     after = document("recommend", "--user", "c03")
     assert after["notes"][0].startswith("no item of the catalogue is known of this customer")
-    assert after["list"] != before["list"]
+    assert after["recommendations"] != before["recommendations"]
     assert document("refresh")["customers"] == 49
     files = list(joined.home.vault.rglob("*.parquet"))
     assert files
