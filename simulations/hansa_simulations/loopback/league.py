@@ -160,7 +160,7 @@ class LoopbackLeague:
             self.kill(folder)
 
     def processes(self, folder: Path, without: str = "") -> list[psutil.Process]:
-        """The processes that have a folder in their arguments or environment, but those called ``without``."""
+        """Those that have a folder in their arguments or environment, but the ones called ``without``."""
         wanted, found = str(folder), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -215,7 +215,7 @@ class LoopbackLeague:
 def loopback_league(folder: Path, **settings: Any) -> Iterator[LoopbackLeague]:
     """A league whose stores are there, coordinator and shops not set up yet; stopped at the end."""
     with ExitStack() as stack:
-        database = stack.enter_context(PostgreSQL(folder / "postgres", "the-owners-own"))
+        database = stack.enter_context(PostgreSQL("the-owners-own"))
         league = LoopbackLeague(folder, **settings)
         stack.callback(league.stop)
         league.stores(database)

@@ -10,7 +10,7 @@ from hansa_simulations.loopback.postgres import binaries
 
 @pytest.fixture(scope="session")
 def league(tmp_path_factory):
-    """A league of four shops that is set up, behind nginx, with a database each; its tests follow each other."""
+    """A league of four shops that is set up, behind nginx; its tests follow each other."""
     missing = [name for name, found in (("nginx", nginx_binary()), ("postgresql", binaries())) if not found]
     if missing:
         complain = pytest.fail if os.environ.get("HANSA_REQUIRE") == "1" else pytest.skip

@@ -35,7 +35,7 @@ def charged(league, name, run):
 
 
 def books_agree(league, run):
-    """Who is in a round's sum was charged for it, and the coordinator holds the shops' word on their ledgers."""
+    """Who is in a sum was charged for it, and the coordinator holds the shops' word on their ledgers."""
     for line in rounds(league, run):
         for name in line["answered"]:
             assert line["round"] in [number for number, _ in charged(league, name, run)]
