@@ -129,7 +129,7 @@ def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
     assert had < set(codes(document("recommend", "--user", "c03", "--k", "60", "--again")))
     answer = document("recommend", "--user", "c03", "--category", "tools", "--k", "60")
     assert {int(code[1:]) % 3 for code in codes(answer)} == {2}
-    assert answer["notes"] == [f"no more than {len(answer['list'])} items are left to list"]
+    assert answer["notes"] == [f"no more than {len(answer['recommendations'])} items are left to list"]
     unknown = document("recommend", "--user", "stranger", "--k", "3")
     assert unknown["notes"] == ["no item of the catalogue is known of this customer: these are popular"]
     assert {row["reason"].split()[0] for row in unknown["recommendations"]} == {"popular"}
@@ -242,7 +242,9 @@ def test_export_writes_every_customers_list(kind, joined, document, tmp_path, mo
         rows = table.filter(pl.col("customer") == user)
         assert rows["item"].to_list() == codes(answer)
         assert rows["reason"].to_list() == [row["reason"] for row in answer["recommendations"]]
-        np.testing.assert_allclose(rows["score"], [row["score"] for row in answer["recommendations"]], atol=1e-4)
+        np.testing.assert_allclose(
+            rows["score"], [row["score"] for row in answer["recommendations"]], atol=1e-4
+        )
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name != "shop"] == [out.name]
 
