@@ -97,7 +97,7 @@ class ShopHome:
 
     @property
     def vault(self) -> Path:
-        """What never leaves: the shop's own model, the blend and customers' vectors."""
+        """What never leaves: the shop's own model, its weight in the blend and customers' histories."""
         return self.root / "vault"
 
     @property

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,7 +21,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError
 
+from hansa.errors import UsageError
 from hansa.models.base import State
 from hansa.models.content import Content
 from hansa.models.own import FittedOwn, OwnModel, fit_own
@@ -103,12 +107,14 @@ class Knowledge:
     @cached_property
     def own(self) -> OwnModel:
         """The shop's own exact model."""
-        return load_own(self._folder / _OWN)
+        with _reading(self._folder):
+            return load_own(self._folder / _OWN)
 
     @cached_property
     def table(self) -> pl.DataFrame:
         """Customers and their items: customer (string), items (list of positions, oldest first)."""
-        return pl.read_parquet(self._folder / _HISTORIES)
+        with _reading(self._folder):
+            return pl.read_parquet(self._folder / _HISTORIES)
 
     @property
     def customers(self) -> list[str]:
@@ -122,8 +128,19 @@ class Knowledge:
 
     def history(self, customer: str) -> Histories | None:
         """One customer's row; None of somebody unknown. Nothing else is read."""
-        rows = pl.scan_parquet(self._folder / _HISTORIES).filter(pl.col("customer") == customer).collect()
+        with _reading(self._folder):
+            rows = pl.scan_parquet(self._folder / _HISTORIES).filter(pl.col("customer") == customer).collect()
         return _histories(rows, self.n_items) if len(rows) else None
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError, PolarsError) as error:
+        raise UsageError(
+            f"{folder}: replaced meanwhile or damaged; run again, or remove it and run 'hansa client refresh'"
+        ) from error
 
 
 def opened(home: ShopHome, catalogue: Catalogue) -> Knowledge | None:
@@ -143,13 +160,16 @@ def opened(home: ShopHome, catalogue: Catalogue) -> Knowledge | None:
     return known if fitting and (folder_of(home) / facts.folder).is_dir() else None
 
 
-def learn(home: ShopHome, data: Data, catalogue: Catalogue) -> tuple[Knowledge, FittedOwn | None]:
+def learn(
+    home: ShopHome, data: Data, catalogue: Catalogue, say: Callable[[str], None] = lambda line: None
+) -> tuple[Knowledge, FittedOwn | None]:
     """Fit the shop's own model and file it, unless nothing has changed since.
 
     Args:
         home: The shop's folder.
         data: The shop's data, opt-outs left out.
         catalogue: The league's catalogue.
+        say: Told before the model is fitted, which takes a while.
 
     Returns:
         What is filed now, and what was fitted; None if nothing had changed.
@@ -157,6 +177,7 @@ def learn(home: ShopHome, data: Data, catalogue: Catalogue) -> tuple[Knowledge, 
     before = opened(home, catalogue)
     if before is not None and before.facts.data == _data_digest(data.customers, data.histories):
         return before, None
+    say(f"fitting the shop's own model on {len(data.customers):,} customers")
     fitted = _fit(data.histories, catalogue)
     return _file(home, data.customers, data.histories, data.newest, fitted.model, catalogue), fitted
 

@@ -86,9 +86,9 @@ def open_counter(home: ShopHome, *, shared_only: bool = False, say: Say = lambda
         )
     known, fitted = knowledge.opened(home, catalogue), None
     if known is None:
-        say("reading the shop's data and fitting its own model, once; 'hansa client refresh' keeps it fresh")
+        say("reading the shop's data, once; 'hansa client refresh' reads them again")
         data = load_data(home, settings, catalogue=catalogue)
-        known, fitted = knowledge.learn(home, data, catalogue)
+        known, fitted = knowledge.learn(home, data, catalogue, say)
     return _counter(home, settings, catalogue, known, version, shared_only, fitted, say)
 
 
@@ -109,7 +109,7 @@ def refresh(home: ShopHome, *, say: Say = lambda line: None) -> tuple[Counter, b
     data = load_data(home, settings, catalogue=catalogue)
     for line in data.report.lines():
         say(line)
-    known, fitted = knowledge.learn(home, data, catalogue)
+    known, fitted = knowledge.learn(home, data, catalogue, say)
     shared_only = settings.serving.shared_only
     if shared_only and version is None:
         say("shared-only: nothing serves before the league's first model")

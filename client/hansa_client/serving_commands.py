@@ -123,6 +123,8 @@ def export(
     if out.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--out {out}: give a file that ends in .parquet or .csv")
     counter = _counter(home, serve)
+    if not sys.stderr.isatty():
+        typer.echo(f"hansa: listing {counter.known.facts.customers:,} customers", err=True)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task("customers", total=counter.known.facts.customers)
         customers = write(counter, out, k, again=again, told=lambda n: progress.advance(task, n))
@@ -190,7 +192,7 @@ def _print(
         for rank, found in enumerate(answer, start=1)
     ]
     if json_:
-        print(json.dumps({**asked, **_basis(counter), "notes": notes, "list": rows}, indent=2))
+        print(json.dumps({**asked, **_basis(counter), "notes": notes, "recommendations": rows}, indent=2))
         return
     shown = [
         [str(row["rank"]), row["item"], _short(row["title"]), f"{row['score']:.2f}", row["reason"]]

@@ -4,6 +4,7 @@ import stat
 import numpy as np
 import pytest
 
+from hansa.errors import UsageError
 from hansa.models.content import Content
 from hansa.models.ials import Ials
 from hansa.models.own import OwnModel, fit_own
@@ -143,3 +144,15 @@ def test_a_damaged_vault_is_learnt_anew(content, tastes, made_data, serving_home
     facts = json.loads((serving_home.vault / "own" / "current.json").read_text())
     assert facts["version"] == knowledge._FORMAT
     assert facts["customers"] == 30
+
+
+@pytest.mark.parametrize("name", ["own.safetensors", "histories.parquet"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"else")])
+def test_damaged_files_are_one_line(name, damage, tastes, made_data, serving_home, catalogue) -> None:
+    known, _ = learn(serving_home, made_data(tastes(30)), catalogue)
+    damage(serving_home.vault / "own" / known.facts.folder / name)
+    known = opened(serving_home, catalogue)
+    with pytest.raises(UsageError, match="run again, or remove it"):
+        _ = known.own if name.startswith("own") else known.history("c01")
+    with pytest.raises(UsageError, match="run again, or remove it"):
+        _ = known.own if name.startswith("own") else known.customers

@@ -8,6 +8,8 @@ from hansa.models.own import fit_own
 from hansa.recommend import fit_blend, top_k
 from hansa.schema import Histories
 from hansa_client.serving import Serving, nobody
+from hansa_simulations.experiment import plan_for, prepare, simulate_on
+from hansa_simulations.settings import make_settings
 
 METHODS = ["cooccurrence", "hybrid", "subspace", "dpals", "dpsgd", "popularity"]
 
@@ -62,6 +64,26 @@ def test_what_is_served_is_the_model_of_the_simulation(
     np.testing.assert_array_equal([[found.score for found in answer] for answer in answers], scores)
 
 
+def test_it_is_as_good_as_the_simulation_says() -> None:
+    options = {"scenario": "synthetic", "dp": "central", "epsilon": 8.0}
+    few = ["scenario.customers=400", "scenario.items=150", "scenario.shops=4"]
+    settings = make_settings(options, few)
+    prepared = prepare(settings, 0)
+    result, state = simulate_on(prepared, settings)
+    federation = prepared.federation
+    method = plan_for(settings, federation, 0).learner
+    values = []
+    for shop in federation.shops:
+        own = fit_own(shop.train, content=Content.of(federation.catalogue))
+        weight = fit_blend(method, state, own).weight
+        answers = Serving(shop.train.n_items, own.model, method, state, weight).lists(shop.train, 10)
+        for row, answer in enumerate(answers):
+            wanted = shop.held_out.row(row).tolist()
+            gains = [found.item in wanted for found in answer] @ (1 / np.log2(np.arange(2, 12)))
+            values.append(gains / (1 / np.log2(np.arange(2, 2 + min(10, len(wanted))))).sum())
+    assert np.mean(values) == pytest.approx(result["metrics"]["model"]["ndcg@10"], abs=1e-9)
+
+
 def test_before_the_first_model_the_own_one_serves(own, rows) -> None:
     answers = Serving(60, own.model).lists(rows, 10)
     np.testing.assert_array_equal(items(answers), top_k(own.model.score(rows), rows, 10))
@@ -113,6 +135,25 @@ def test_the_item_that_is_named_is_the_one_that_matters(serving, rows) -> None:
                 (drops if had == found.reason.because[0] else others).append(drop)
     assert np.mean(drops) > 2 * np.mean(np.abs(others))
     assert np.mean(drops) > 5 * np.mean(others)
+
+
+def test_parts_and_what_is_added_to_them_are_on_the_scale_of_the_score(
+    tastes, everybody, league_plan, learn_plan
+) -> None:
+    plan = league_plan(vocabulary=45, popularity_weight=0.0)
+    own = replace(fit_own(tastes(200)).model, popularity_weight=0.0)
+    serving = Serving(60, own, plan.learner, learn_plan(plan, everybody), 0.3)
+    one = tastes(200).select(np.array([5]))
+    scored = serving.score(one)
+    np.testing.assert_allclose(scored.own + scored.league, scored.total, atol=1e-5)
+    every = np.arange(60)
+    for part, added, scale in [
+        (scored.own, own.contributions(one, every), scored.own_scale),
+        (scored.league, plan.learner.contributions(serving.state, one, every), scored.league_scale),
+    ]:
+        rest = part[0] - added.sum(axis=0) * scale[0]
+        assert part.std() > 0.2
+        assert rest.std() < 1e-5  # a constant: without popularity all is due to the history
 
 
 def test_somebody_unknown_gets_what_is_popular_here_and_in_the_league(serving, rows, league) -> None:

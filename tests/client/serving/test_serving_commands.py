@@ -12,6 +12,8 @@ from hansa.models.own import fit_own
 from hansa.recommend import fit_blend, top_k
 from hansa.schema import Histories
 from hansa_client import export as export_module
+from hansa_client.assortment import Assortment
+from hansa_client.exclusions import Exclusions, forget
 from hansa_client.serving_commands import lines
 from hansa_client.vault import receive_model
 
@@ -82,13 +84,16 @@ def document(run):
 
 
 def codes(answer):
-    return [row["item"] for row in answer["list"]]
+    return [row["item"] for row in answer["recommendations"]]
 
 
 def test_before_the_first_model_the_own_one_serves_and_says_so(shop, run, document, catalogue) -> None:
     code, out, err = run("recommend", "--user", "c03", "--k", "5")
     assert code == 0
-    assert err.startswith("hansa: reading the shop's data and fitting its own model, once;")
+    assert [line.split(";")[0] for line in err.splitlines()] == [
+        "hansa: reading the shop's data, once",
+        "hansa: fitting the shop's own model on 50 customers",
+    ]
     table, basis = out.splitlines()[:-1], out.splitlines()[-1]
     assert basis == (
         "(the shop's own model alone: no model of the league has arrived yet, data up to 2023-11-14)"
@@ -114,8 +119,8 @@ def test_the_blend_serves_what_the_simulation_measures(joined, document, run, le
         assert codes(answer) == [catalogue.item_ids[item] for item in wanted[row]]
         assert (answer["model"], answer["weight"]) == ("v2", blend.weight)
         assert answer["notes"] == []
-    assert {"own", "league"} & {row["knowledge"] for row in answer["list"]}
-    assert any(len(row["because"]) == 2 for row in answer["list"])
+    assert {"own", "league"} & {row["knowledge"] for row in answer["recommendations"]}
+    assert any(len(row["because"]) == 2 for row in answer["recommendations"])
 
 
 def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
@@ -124,10 +129,10 @@ def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
     assert had < set(codes(document("recommend", "--user", "c03", "--k", "60", "--again")))
     answer = document("recommend", "--user", "c03", "--category", "tools", "--k", "60")
     assert {int(code[1:]) % 3 for code in codes(answer)} == {2}
-    assert answer["notes"] == [f"no more than {len(answer['list'])} items are left to list"]
+    assert answer["notes"] == [f"no more than {len(answer['recommendations'])} items are left to list"]
     unknown = document("recommend", "--user", "stranger", "--k", "3")
     assert unknown["notes"] == ["no item of the catalogue is known of this customer: these are popular"]
-    assert {row["reason"].split()[0] for row in unknown["list"]} == {"popular"}
+    assert {row["reason"].split()[0] for row in unknown["recommendations"]} == {"popular"}
     code, out, err = run("recommend", "--user", "c03", "--category", "Foo")
     assert (code, out) == (2, "")
     assert "some begin with it: food|bread" in err
@@ -136,7 +141,7 @@ def test_again_and_category_and_somebody_unknown(joined, document, run) -> None:
 def test_similar_and_together(joined, document, run) -> None:
     answer = document("similar", "--item", "i04", "--k", "5")
     assert sum(int(code[1:]) % 3 == 1 for code in codes(answer)) >= 4
-    assert answer["list"][0]["reason"].startswith("often had with Title 4 (")
+    assert answer["recommendations"][0]["reason"].startswith("often had with Title 4 (")
     answer = document("together", "--items", "i04, i07,i04", "--k", "5")
     assert answer["items"] == ["i04", "i07"]
     assert sum(int(code[1:]) % 3 == 1 for code in codes(answer)) >= 4
@@ -148,7 +153,7 @@ def test_similar_and_together(joined, document, run) -> None:
         code, out, err = run(*arguments)
         assert (code, out) == (2, "")
         assert says in err
-        assert len(err.splitlines()) == 1 or "fitting its own model" in err
+        assert len(err.splitlines()) == 1 or "reading the shop's data" in err
 
 
 def test_a_shop_speaks_its_own_codes_and_lists_what_it_sells(joined, document) -> None:
@@ -159,7 +164,7 @@ def test_a_shop_speaks_its_own_codes_and_lists_what_it_sells(joined, document) -
     joined.become(joined.rows, "SKU-{}")
     answer = document("recommend", "--user", "c03", "--k", "60")
     assert all(code in {f"SKU-{item}" for item in range(30)} for code in codes(answer))
-    assert len(answer["list"]) == 30 - (joined.rows.row(3) < 30).sum()
+    assert len(answer["recommendations"]) == 30 - (joined.rows.row(3) < 30).sum()
     assert codes(document("similar", "--item", "SKU-4", "--k", "1"))[0].startswith("SKU-")
 
 
@@ -189,7 +194,7 @@ def test_shared_only_does_not_change_with_other_customers(joined, document, tmp_
         out = tmp_path / f"{serve}.parquet"
         document("export", "--out", out, "--serve", serve)
         table = pl.read_parquet(out).filter(pl.col("customer") == "c03")
-        return [[answer["list"], answer["weight"]] for answer in answers], table.rows()
+        return [[answer["recommendations"], answer["weight"]] for answer in answers], table.rows()
 
     before = {serve: ask(serve) for serve in ("shared-only", "blend")}
     joined.become(changed_but_for(3, joined.rows, tastes))
@@ -206,8 +211,9 @@ def test_shared_only_of_the_settings_holds_for_every_command(joined, document, r
     joined.home.settings.write_text(text.replace("keep = 2", "shared_only = true\nkeep = 2"))
     answer = document("recommend", "--user", "c03")
     assert answer["shared_only"] is True
+    assert answer["weight"] == 1
     assert answer["basis"] == "the league's model v2 and the customer's own history alone"
-    assert {row["knowledge"] for row in answer["list"]} == {"league"}
+    assert {row["knowledge"] for row in answer["recommendations"]} == {"league"}
     assert "own history alone" in run("refresh")[1]
 
 
@@ -235,10 +241,38 @@ def test_export_writes_every_customers_list(kind, joined, document, tmp_path, mo
         answer = document("recommend", "--user", user, "--k", "5")
         rows = table.filter(pl.col("customer") == user)
         assert rows["item"].to_list() == codes(answer)
-        assert rows["reason"].to_list() == [row["reason"] for row in answer["list"]]
-        np.testing.assert_allclose(rows["score"], [row["score"] for row in answer["list"]], atol=1e-4)
+        assert rows["reason"].to_list() == [row["reason"] for row in answer["recommendations"]]
+        np.testing.assert_allclose(
+            rows["score"], [row["score"] for row in answer["recommendations"]], atol=1e-4
+        )
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name != "shop"] == [out.name]
+
+
+@pytest.mark.parametrize(("own", "sizes"), [(True, {7, 1}), (False, {1})])
+def test_only_with_shared_only_customers_are_scored_one_by_one(
+    own, sizes, tastes, catalogue, monkeypatch
+) -> None:
+    """A rounding may depend on the others that are scored at the same time."""
+    monkeypatch.setattr(export_module, "CHUNK_CELLS", 7 * 60)
+    rows, seen = tastes(50), []
+
+    class Serving:
+        n_items, shared_only = 60, not own
+
+        def lists(self, histories, k, again):
+            seen.append(len(histories))
+            return [[]] * len(histories)
+
+    class Counter:
+        serving, assortment = Serving(), Assortment.plain(catalogue)
+
+        class known:  # noqa: N801
+            customers, histories = [f"c{row}" for row in range(50)], rows
+
+    assert list(export_module.tables(Counter(), 5)) == []
+    assert set(seen) == sizes
+    assert sum(seen) == 50
 
 
 def test_export_names_what_is_wrong_with_its_file(joined, run, tmp_path) -> None:
@@ -289,6 +323,19 @@ def test_refresh_does_nothing_twice(joined, document, run, tastes) -> None:
     joined.become(tastes(51, seed=2))
     assert document("refresh")["customers"] == 51
     assert "nothing has changed" in run("refresh")[1]
+
+
+def test_who_opts_out_is_forgotten_by_what_serves(joined, document) -> None:
+    before = document("recommend", "--user", "c03")
+    Exclusions(joined.home).add(["c03"])
+    assert forget(joined.home, ["c03"])["hansa_client.knowledge"] == 1
+    after = document("recommend", "--user", "c03")
+    assert after["notes"][0].startswith("no item of the catalogue is known of this customer")
+    assert after["recommendations"] != before["recommendations"]
+    assert document("refresh")["customers"] == 49
+    files = list(joined.home.vault.rglob("*.parquet"))
+    assert files
+    assert all("c03" not in pl.read_parquet(path)["customer"].to_list() for path in files)
 
 
 def test_a_model_that_was_changed_serves_nobody(joined, run) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,10 +64,11 @@ def test_of_another_method_they_add_up_to_what_the_history_adds(name, tastes, le
     assert told.sum() > 30 if name != "popularity" else not told.any()
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.4])
 @pytest.mark.parametrize("customers", [25, 200])
-def test_of_an_own_model_they_add_up_to_the_personal_score(customers, tastes) -> None:
+def test_of_an_own_model_they_add_up_to_the_personal_score(customers, weight, tastes) -> None:
     rows = tastes(customers)
-    model = fit_own(rows).model
+    model = replace(fit_own(rows).model, popularity_weight=weight)
     one = rows.select(np.array([3]))
     rest = model.score(one)[0] - model.contributions(one, ALL).sum(axis=0)
     popularity = model.popularity_weight * model.popularity[0]
