@@ -223,6 +223,7 @@ def test_a_model_comes_with_its_plan_or_by_itself(policy):
         policy.admit("query.plan", {"model": "m"}, asking(plan()), "s1")
     with pytest.raises(ForbiddenError):
         policy.admit("query.model", {"model": "m"}, replace(model, run="x"), "s1")
+    assert "both plan and model" in forbidden(policy, plan(), configuration=config(plan(), model="m"))
 
 
 # Rosters

@@ -94,6 +94,15 @@ def test_a_release_on_another_rounds_charge_does_not_leave(shop, released):
     assert blocked(shop, *given, since) == "the ledger was charged for another release"
 
 
+def test_a_release_on_another_runs_charge_does_not_leave(shop, released):
+    answer, asked, _ = released
+    since, first = len(shop.ledger.entries()), PLAN.releases[0]
+    shop.ledger.reserve("other", (first.event,), {})
+    shop.ledger.charge("other", first.event, {"round": 1, "release": first.name, "message": "m1"})
+    given = replace(answer, receipt=""), asked, since
+    assert blocked(shop, *given) == "the ledger was charged for another release"
+
+
 def test_two_charges_for_one_release_do_not_leave(shop, released):
     answer, asked, since = released
     shop.ledger.charge(

@@ -89,6 +89,18 @@ def test_a_message_that_cannot_be_read_is_refused(executor):
     assert executor.answer(task(whole=False)).reason == "refused by shop policy: a malformed message"
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("version", True), ("round", False), ("round", 0.0), ("body", b"")]
+)
+def test_values_of_other_types_are_refused(executor, key, value):
+    given = task()
+    given.message.content["config"][key] = value
+    assert (
+        executor.answer(given).reason
+        == "refused by shop policy: the message holds other records than Hansa's"
+    )
+
+
 def test_an_unapproved_bundle_is_refused_before_anything_is_looked_at(executor, monkeypatch):
     monkeypatch.setattr("hansa_client.executor.exact_request", lambda content: pytest.fail("it was read"))
     executor.shops = lambda config: pytest.fail("the shop was opened")
