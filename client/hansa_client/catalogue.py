@@ -15,8 +15,8 @@ from hansa.errors import UsageError
 from hansa.league import Invitation
 from hansa.schema import Catalogue
 from hansa_client.config import CatalogueMapping, ShopSettings
+from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
-from hansa_client.replies import write_whole
 from hansa_client.sources import listed
 
 GTIN = "gtin"

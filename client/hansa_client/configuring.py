@@ -37,6 +37,7 @@ class Configuring:
         ask: Asks the operator; None: nobody is there, and proposals that are clear are taken.
         say: Told what is done, one line each.
         look: Whether the data are read at the end, to see that they can be.
+        reread: Whether they are read in any case, and all of them.
     """
 
     home: ShopHome
@@ -44,6 +45,7 @@ class Configuring:
     ask: Ask | None = None
     say: Callable[[str], None] = lambda line: None
     look: bool = True
+    reread: bool = False
     document: TOMLDocument = field(init=False)
 
     def run(self) -> ShopSettings:
@@ -68,7 +70,8 @@ class Configuring:
             self._look_at_data()
         settings = checked(self.document, self.home.settings)
         self._check_delta(settings)
-        if self.look and (first or sought or any(name.startswith("catalogue.") for name in self.changes)):
+        mapped = any(name.startswith("catalogue.") for name in self.changes)
+        if self.reread or (self.look and (first or sought or mapped)):
             for line in load_data(self.home, settings, anew=True).report.lines():
                 self.say(line)
         self._keep_ledger(settings, invitation.shop)

@@ -21,8 +21,8 @@ from importlib import import_module
 import polars as pl
 
 from hansa.errors import UsageError
+from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
-from hansa_client.replies import write_whole
 
 _HASH = re.compile("[0-9a-f]{64}")
 CACHES = ("hansa_client.rowcache", "hansa_client.knowledge")

@@ -19,8 +19,8 @@ import polars as pl
 
 from hansa_client.cleaning import SCHEMA
 from hansa_client.config import Data
+from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
-from hansa_client.replies import write_whole
 from hansa_client.sources import Mark
 
 MARKED = {**SCHEMA, "mark": pl.String}
