@@ -31,9 +31,10 @@ def _respond(message: Message, context: Context, act: Callable[[LocalShop, Reque
         return Message(answer_to_content(Answer(False, "the shop could not answer")), reply_to=message)
     try:
         request = content_to_request(message.content)
+    except UsageError as error:  # of the coordinator's own message
+        return Message(answer_to_content(Answer(False, str(error))), reply_to=message)
+    try:
         answer = act(shop, replace(request, message=message.metadata.message_id))
-    except UsageError as error:
-        answer = Answer(False, str(error))
     except Exception as error:  # its text may speak of customers, and Flower would send it
         log.error("shop %s could not answer: %s", shop.name, type(error).__name__)
         log.debug("traceback", exc_info=error)

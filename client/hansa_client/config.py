@@ -169,6 +169,18 @@ class Serving(_Section):
     shared_only: bool = False
 
 
+class Logs(_Section):
+    """What is kept of what the shop's processes write down.
+
+    Attributes:
+        megabytes: Of one file; then the next is begun.
+        files: Files that are kept, the current one included.
+    """
+
+    megabytes: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    files: int = Field(default=5, ge=1, le=1000)
+
+
 class ShopSettings(_Section):
     """All of ``shop.toml``."""
 
@@ -180,6 +192,7 @@ class ShopSettings(_Section):
     masking: Masking = Masking()
     network: Network = Network()
     serving: Serving = Serving()
+    logs: Logs = Logs()
 
 
 def read_settings(path: Path) -> ShopSettings:
