@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from hansa.cli import commands
+from hansa.units import unit_files
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "docs" / "commands.py"))
@@ -62,11 +64,33 @@ def test_every_command_has_examples_that_parse() -> None:
 
 
 @needs_commands
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/runbook.md"])
 def test_command_lines_in_pages_parse(name: str) -> None:
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
-        for line in EXAMPLE.findall(block):
+        for line in EXAMPLE.findall(block.replace("\\\n", " ")):
             _assert_parses(line)
+
+
+@needs_commands
+def test_command_lines_within_the_runbook_s_text_parse() -> None:
+    lines = re.findall(r"`(hansa [^`\n]+)`", (ROOT / "docs" / "runbook.md").read_text())
+    assert lines
+    for line in lines:
+        _assert_parses(line)
+
+
+@needs_commands
+@pytest.mark.parametrize(("side", "least"), [("client", 6), ("server", 3)])
+def test_command_lines_in_units_parse(side: str, least: int) -> None:
+    files = unit_files(f"hansa_{side}", "/var/lib/hansa", "/opt/hansa/bin/hansa", "hansa")
+    lines = []
+    for text in files.values():
+        lines += re.findall(r"^ExecStart=/opt/hansa/bin/(hansa .+)$", text, re.MULTILINE)
+        listed = re.findall(r"^(?:CMD| *command:) (\[.*\])$", text, re.MULTILINE)
+        lines += [shlex.join(json.loads(words)) for words in listed]
+    assert len(lines) >= least
+    for line in lines:
+        _assert_parses(line)
 
 
 @needs_commands
