@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 
 from hansa.dp.private_sum import Table
 from hansa.errors import UsageError
@@ -26,6 +27,8 @@ from hansa.models.base import State
 VERSION = 1
 _FORMAT = "numpy.ndarray"  # Flower's name for NumPy's own format
 _PACKED = "hansa.residues"
+_POLICY = (ErrorCode.INVALID_FAB, ErrorCode.MOD_FAILED_PRECONDITION)
+_MOST_SAID = 200
 PLAN_MESSAGE = "query.plan"
 MODEL_MESSAGE = "query.model"
 RELEASE_MESSAGE = "train.release"
@@ -135,6 +138,40 @@ def content_to_request(content: RecordDict) -> Request:
     return Request(run, round_, body, record_to_state(state), _fields(content))
 
 
+def exact_request(content: RecordDict) -> Request:
+    """Unpack a request that packs to the same again: no other record, key, array or byte is in it.
+
+    Raises:
+        UsageError: It does not.
+    """
+    try:
+        request = content_to_request(content)
+        same = request_to_content(request) == content
+    except UsageError:
+        raise
+    except Exception as error:  # whatever bytes a coordinator sends
+        raise UsageError(f"request: not a message of version {VERSION}") from error
+    if not same or any(type(value) is bool for value in content.config_records["config"].values()):
+        raise UsageError("request: holds more than a message of its kind")
+    return request
+
+
+def exact_answer(content: RecordDict) -> Answer:
+    """Unpack an answer that packs to the same again: no other record, key, array or byte is in it.
+
+    Raises:
+        UsageError: It does not.
+    """
+    try:
+        answer = _content_to_answer(content)
+        same = answer is not None and answer_to_content(answer) == content
+    except Exception as error:
+        raise UsageError("answer: malformed") from error
+    if answer is None or not same:
+        raise UsageError("answer: holds more than an answer")
+    return answer
+
+
 def _pack(table: Table) -> Array:
     """The array as Flower packs it, in NumPy's own format, without copying it twice."""
     payload = b"".join((_head(table.shape), np.ascontiguousarray(table).data))
@@ -173,25 +210,33 @@ def answer_to_content(answer: Answer) -> RecordDict:
 
 
 def message_to_answer(message: Message) -> Answer:
-    """Unpack a reply; an error or a malformed reply is a refusal with a generic reason."""
+    """Unpack a reply; an error or a malformed reply is a refusal, in a shop's own words or generic ones."""
     if message.has_error():
-        return Answer(False, f"no answer (Flower error {message.error.code})")
-    config = message.content.config_records.get("answer")
-    if config is None or not isinstance(config.get("accepted"), bool):
-        return Answer(False, "malformed answer")
-    arrays = message.content.array_records.get("release")
-    residues = None
+        code, said = message.error.code, message.error.reason
+        if code in _POLICY and isinstance(said, str) and said.isprintable() and len(said) <= _MOST_SAID:
+            return Answer(False, said)
+        return Answer(False, f"no answer (Flower error {code})")
     try:
-        release = _unpack_table(arrays["release"]) if arrays and "release" in arrays else None
-        if arrays and "residues" in arrays and arrays["residues"].stype == _PACKED:
-            residues = arrays["residues"].data
+        answer = _content_to_answer(message.content)
     except Exception:  # whatever bytes a shop sends, they cost its contribution only
         return Answer(False, "malformed release")
+    return answer or Answer(False, "malformed answer")
+
+
+def _content_to_answer(content: RecordDict) -> Answer | None:
+    config = content.config_records.get("answer")
+    if config is None or not isinstance(config.get("accepted"), bool):
+        return None
+    arrays = content.array_records.get("release")
+    release = _unpack_table(arrays["release"]) if arrays and "release" in arrays else None
+    residues = None
+    if arrays and "residues" in arrays and arrays["residues"].stype == _PACKED:
+        residues = arrays["residues"].data
     if release is not None and release.dtype != np.float32:
-        return Answer(False, "malformed release")
+        raise UsageError("answer: not a float32 table")
     said = {name: str(config.get(name, "")) for name in ("reason", "receipt")}
     return Answer(
-        bool(config["accepted"]), said["reason"], release, residues, _fields(message.content), said["receipt"]
+        bool(config["accepted"]), said["reason"], release, residues, _fields(content), said["receipt"]
     )
 
 

@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from hansa.dp.clipping import Contributions
 from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.metrics import Scores
+from hansa.models.contributions import left_out
 from hansa.models.optimizers import Memory
 from hansa.rng import Generator
-from hansa.schema import Histories
+from hansa.schema import Histories, IntArray
 
 State = dict[str, Table]
 """Everything that is public of a model: named float32 arrays [rows, width], never changed in place."""
@@ -113,3 +114,15 @@ class Method(ABC):
             whole: What the same customers contributed.
         """
         return self.score(state, kept)
+
+    def contributions(self, state: Mapping[str, Table], history: Histories, listed: IntArray) -> Scores:
+        """What each item that one customer has had adds to ``score``: float32 [items had, listed].
+
+        Here by leaving out one at a time, see ``left_out``; a method that is linear in it knows better.
+
+        Args:
+            state: The public state.
+            history: One customer.
+            listed: Positions of the items that are scored.
+        """
+        return left_out(lambda histories: self.score(state, histories), history, listed)

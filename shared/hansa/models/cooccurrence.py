@@ -25,7 +25,7 @@ from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, MOST_INTERACTIONS, counts_contribution, counts_release
 from hansa.models.spectrum import leading
 from hansa.rng import Generator
-from hansa.schema import Histories
+from hansa.schema import Histories, IntArray
 
 PAIRS = "pairs"
 EMBEDDINGS = "embeddings"
@@ -219,6 +219,35 @@ class Cooccurrence(Method):
         """Scores of the vocabulary for weighted rows over it: float32 [customers, vocabulary]."""
         table = without_idle_columns(state[EMBEDDINGS])
         return np.asarray(queries @ table @ output_table(table).T)
+
+    def factors(self, state: Mapping[str, Table]) -> tuple[Table, Table]:
+        """Q and W, float32 [vocabulary, used rank]: ``personal`` is linear in the query by Q W^T."""
+        table = without_idle_columns(state[EMBEDDINGS])
+        return table, output_table(table)
+
+    def contributions(self, state: Mapping[str, Table], history: Histories, listed: IntArray) -> Scores:
+        """See ``Method``: x_j q_j w_i on the scale of ``score``, 0 outside the vocabulary."""
+        had, chosen = history.row(0), self.chosen(state)
+        result = np.zeros((len(had), len(listed)), dtype=np.float32)
+        known = self.over_vocabulary(state)(history)
+        query = known.matrix(self.recency)
+        spread = self._spread(self.personal(state, query))
+        if not (len(known.items) and spread > 0):
+            return result
+        queries, outputs = self.factors(state)
+        place = np.searchsorted(chosen, listed).clip(max=len(chosen) - 1)
+        inside = chosen[place] == listed
+        added = (query.data[:, None] * queries[known.items]) @ outputs[place].T
+        added *= np.float32((1 - self.popularity_weight) / spread)
+        where = np.full(self.n_items, -1, dtype=np.int64)
+        where[had] = np.arange(len(had))
+        result[where[chosen[known.items]]] = added * inside
+        return result
+
+    def _spread(self, personal: Scores) -> float:
+        """The deviation over the catalogue by which one customer's scores are divided."""
+        mean = personal.sum(dtype=np.float64) / self.n_items
+        return float(np.sqrt(max(0.0, (personal.astype(np.float64) ** 2).sum() / self.n_items - mean**2)))
 
     def over_catalogue(self, state: Mapping[str, Table], personal: Scores) -> Scores:
         """Scores of all items from those of the vocabulary and the counts: float32 [customers, n_items]."""

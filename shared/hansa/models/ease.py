@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 
 from hansa.metrics import Scores
-from hansa.schema import Histories
+from hansa.schema import Histories, IntArray
 
 MAX_ITEMS = 10_000
 """Largest catalogue for the primal form: one items x items float32 matrix is then 400 MB."""
@@ -30,6 +30,10 @@ class Ease(Protocol):
 
     def score(self, histories: Histories, recency: float = 0.0) -> Scores:
         """x B for every customer's row x, see ``Histories.matrix``: float32 [customers, items]."""
+        ...
+
+    def contributions(self, history: Histories, recency: float, listed: IntArray) -> Scores:
+        """x_j B_ji of one customer's items j for the ``listed`` items i: float32 [items had, listed]."""
         ...
 
 
@@ -46,6 +50,11 @@ class PrimalEase:
     def score(self, histories: Histories, recency: float = 0.0) -> Scores:
         """x B for every customer's row x, see ``Histories.matrix``: float32 [customers, items]."""
         return np.asarray(histories.matrix(recency) @ self.weights, dtype=np.float32)
+
+    def contributions(self, history: Histories, recency: float, listed: IntArray) -> Scores:
+        """x_j B_ji of one customer's items j for the ``listed`` items i: float32 [items had, listed]."""
+        added: Scores = history.matrix(recency).data[:, None] * self.weights[np.ix_(history.row(0), listed)]
+        return added
 
     @classmethod
     def from_gram(cls, gram: Scores, regularisation: float) -> PrimalEase:
@@ -80,6 +89,18 @@ class DualEase:
         itself = queries.data * (1 - 1 / self.scale[histories.items])
         scores[histories.rows_index, histories.items] += itself.astype(np.float32)
         return scores
+
+    @cached_property
+    def _by_item(self) -> sp.csr_array:
+        return sp.csr_array(self.rows.T)
+
+    def contributions(self, history: Histories, recency: float, listed: IntArray) -> Scores:
+        """x_j B_ji of one customer's items j for the ``listed`` items i: float32 [items had, listed]."""
+        had = history.row(0)
+        added = np.asarray(self._by_item[had] @ self.coefficients[:, listed], dtype=np.float32)
+        added[had[:, None] == listed] = 0  # the diagonal of B
+        scaled: Scores = history.matrix(recency).data[:, None] * added
+        return scaled
 
 
 @dataclass(frozen=True)

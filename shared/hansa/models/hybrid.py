@@ -150,6 +150,11 @@ class Hybrid(Cooccurrence):
         """That of ``Cooccurrence``; what the gradients remember of a customer stays."""
         return np.float32(self.temperature) * super().remembered(state, before, after)
 
+    def factors(self, state: Mapping[str, Table]) -> tuple[Table, Table]:
+        """As of ``Cooccurrence``, with the refined outputs at the softmax's temperature."""
+        outputs = self._outputs(state).numpy()[:, :-1]
+        return without_idle_columns(state[EMBEDDINGS]), np.float32(self.temperature) * outputs
+
     def personal(self, state: Mapping[str, Table], queries: sp.csr_array) -> Scores:
         """q W^T and the biases, at the softmax's temperature."""
         outputs = self._outputs(state).numpy()

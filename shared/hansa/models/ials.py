@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from hansa.metrics import Scores
+from hansa.models.contributions import left_out
 from hansa.rng import seeded_generator
 from hansa.schema import Histories, IntArray
 
@@ -60,6 +61,10 @@ class Ials:
         """
         vectors = _solve(self.items, histories.offsets, histories.items, self.settings)
         return np.asarray((vectors @ self.items.T).numpy(), dtype=np.float32)
+
+    def contributions(self, history: Histories, recency: float, listed: IntArray) -> Scores:
+        """What each item that one customer has had adds, by leaving it out: float32 [items had, listed]."""
+        return left_out(self.score, history, listed)
 
     @classmethod
     def fit(cls, histories: Histories, settings: IalsSettings | None = None, seed: int = 0) -> Ials:

@@ -20,7 +20,7 @@ from hansa.models.ials import Ials
 from hansa.models.mixture import mix, standardise
 from hansa.models.tuning import HoldBack, climb, convincing, hold_back
 from hansa.rng import Generator
-from hansa.schema import Histories
+from hansa.schema import Histories, IntArray
 
 RECENCIES = (0.0, 0.25, 0.5, 1.0, 1.5)
 FORETELLING = 0.25
@@ -81,6 +81,25 @@ class OwnModel:
             return np.repeat(self.popularity, len(histories), axis=0)
         personal = self.personal.score(histories, self.recency)
         return mix(standardise(personal), self.popularity, self.popularity_weight)
+
+    def contributions(self, history: Histories, listed: IntArray) -> Scores:
+        """What each item that one customer has had adds to ``score``: float32 [items had, listed].
+
+        Exact where the personal scores are EASE's; what only resembles known items is left out.
+
+        Args:
+            history: One customer.
+            listed: Positions of the items that are scored.
+        """
+        nothing = np.zeros((len(history.items), len(listed)), dtype=np.float32)
+        if self.popularity_weight == 1 or self.personal is None:
+            return nothing
+        spread = float(self.personal.score(history, self.recency).std(dtype=np.float64))
+        if not spread > 0:
+            return nothing
+        added = self.personal.contributions(history, self.recency, listed)
+        scaled: Scores = added * np.float32((1 - self.popularity_weight) / spread)
+        return scaled
 
     @classmethod
     def fit(

@@ -23,7 +23,7 @@ from hansa.models.cooccurrence import EMBEDDINGS, FLOOR, Cooccurrence
 from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, counts_release
 from hansa.rng import Generator
-from hansa.schema import Histories
+from hansa.schema import Histories, IntArray
 
 BLOCK = "block"
 BASIS = "basis"
@@ -161,3 +161,7 @@ class Subspace(Method):
     def score(self, state: Mapping[str, Table], histories: Histories) -> Scores:
         """That of ``Cooccurrence``."""
         return self._scorer.score(state, histories)
+
+    def contributions(self, state: Mapping[str, Table], history: Histories, listed: IntArray) -> Scores:
+        """Those of ``Cooccurrence``."""
+        return self._scorer.contributions(state, history, listed)

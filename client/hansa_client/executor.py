@@ -1,0 +1,179 @@
+"""The shop's own executor: one process that answers every message of a node, and runs no code but Hansa's.
+
+Order of things: an unapproved bundle, configuration or message is refused; only then does the installed
+client app see it; what it answers passes the outgoing check; the reply is packed anew and leaves on a beat
+of the shop's own clock. Whatever is raised in between leaves as one fixed line.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from flwr.app import Context, Error, RecordDict
+from flwr.common.constant import ErrorCode
+
+from hansa.errors import RefusalError, UsageError
+from hansa.plan import Plan
+from hansa.records import Answer, Request, answer_to_content, exact_answer, exact_request
+from hansa_client.app import app
+from hansa_client.approvals import ForbiddenError, Policy
+from hansa_client.config import read_settings
+from hansa_client.egress import BlockedError, check_answer
+from hansa_client.home import ShopHome
+from hansa_client.notes import ACTIVITY, PAUSE, write_note
+from hansa_client.runtime import CLIENT_APP, NodeRuntime, Refused, Task
+from hansa_client.shop import LocalShop, Resolver, provide_shops
+
+log = logging.getLogger(__name__)
+
+FAILED = "the shop could not answer"
+PAUSED = "the shop has paused"
+_KEPT_RUNS = 4
+
+
+@dataclass
+class Executor:
+    """Answers what the node hands over, one message after the other.
+
+    Attributes:
+        home: The shop's folder.
+        shops: Finds the shop.
+        clock: Seconds; for pacing.
+        sleep: Waits.
+    """
+
+    home: ShopHome
+    shops: Resolver
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _states: dict[int, RecordDict] = field(default_factory=dict)
+
+    def serve(self, runtime: NodeRuntime) -> None:
+        """Answer until the process is ended; never returns."""
+        log.info("the executor is ready")
+        while True:
+            settings = read_settings(self.home.settings)
+            try:
+                found = self.once(runtime)
+            except (
+                Refused
+            ) as error:  # the node is gone or starts again; a task that is left unanswered expires
+                log.warning("the node does not answer: %s", type(error).__name__)
+                found = False
+            if not found:
+                self.sleep(settings.network.poll)
+
+    def once(self, runtime: NodeRuntime) -> bool:
+        """Answer one message, if there is one."""
+        with runtime.next() as claim:
+            if claim is None:
+                return False
+            arrived = self.clock()
+            task = claim.pull()
+            self._note(task, None)
+            content = self.answer(task)
+            self._note(task, content)
+            self._wait(arrived)
+            claim.reply(task, content)  # packed and stamped only now
+        return True
+
+    def answer(self, task: Task) -> RecordDict | Error:
+        """What the coordinator gets for a task."""
+        kind, run = task.message.metadata.message_type, task.run
+        try:
+            paused = (self.home.state / PAUSE).exists()
+            answer = Answer(False, PAUSED) if paused else self._answer(task)
+        except ForbiddenError as refusal:
+            log.warning("run %s, %s: %s", run, kind, refusal.reason)
+            return Error(ErrorCode.INVALID_FAB, refusal.reason)
+        except BlockedError as refusal:
+            log.error("run %s, %s: %s", run, kind, refusal.reason)
+            return Error(ErrorCode.MOD_FAILED_PRECONDITION, refusal.reason)
+        except RefusalError as refusal:
+            log.info("run %s, %s: %s", run, kind, refusal.reason)
+            answer = Answer(False, refusal.reason)
+        except Exception as error:  # its text may speak of customers
+            log.error("run %s, %s: %s", run, kind, type(error).__name__)
+            log.debug("traceback", exc_info=error)
+            answer = Answer(False, FAILED)
+        return answer_to_content(answer)
+
+    def _answer(self, task: Task) -> Answer:
+        if task.kind != CLIENT_APP:
+            raise ForbiddenError("unknown type of task")
+        settings = read_settings(self.home.settings)
+        kind, policy = task.message.metadata.message_type, Policy(self.home, settings)
+        policy.admit_bundle(task.bundle)
+        if not task.whole:
+            raise ForbiddenError("a malformed message")
+        try:
+            request = exact_request(task.message.content)
+        except UsageError:
+            raise ForbiddenError("the message holds other records than Hansa's") from None
+        request = replace(request, message=task.message.metadata.message_id)
+        shop = self.shops({})
+        plan = policy.admit(kind, task.run_config, request, shop.name)
+        return self._run(task, request, plan, shop)
+
+    def _run(self, task: Task, request: Request, plan: Plan | None, shop: LocalShop) -> Answer:
+        since, state = len(shop.ledger.entries()), self._states.pop(task.run, RecordDict())
+        context = Context(task.run, task.message.metadata.dst_node_id, {}, state, dict(task.run_config))
+        provide_shops(lambda _: shop)
+        try:
+            reply = app(task.message, context)
+        finally:
+            provide_shops(None)
+        self._states[task.run] = context.state
+        for old in list(self._states)[:-_KEPT_RUNS]:
+            del self._states[old]
+        try:
+            answer = exact_answer(reply.content)
+        except UsageError:
+            raise BlockedError("the answer holds more than an answer") from None
+        check_answer(task.message.metadata.message_type, answer, request, plan, shop, since)
+        log.info("run %s, round %s, %s: %s", request.run, request.round, _kind(task), _said(answer))
+        return answer
+
+    def _wait(self, arrived: float) -> None:
+        """Until a whole multiple of the pace after the arrival."""
+        pace = self._pace()
+        if pace > 0:
+            taken = self.clock() - arrived
+            self.sleep(max(0.0, math.ceil(taken / pace) * pace - taken))
+
+    def _pace(self) -> float:
+        try:
+            return read_settings(self.home.settings).network.pace
+        except UsageError:
+            return 1.0
+
+    def _note(self, task: Task, content: RecordDict | Error | None) -> None:
+        """Write down what is going on, for ``hansa client status``."""
+        config = {} if not task.whole else dict(task.message.content.config_records.get("config", {}))
+        last = None
+        if content is not None:
+            last = content.reason if isinstance(content, Error) else _said(exact_answer(content))
+        write_note(
+            self.home.state / ACTIVITY,
+            {
+                "run": str(config.get("run", ""))[:128],
+                "round": config.get("round"),
+                "message": task.message.metadata.message_type[:40],
+                "busy": content is None,
+                "answer": last,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+
+
+def _kind(task: Task) -> str:
+    return task.message.metadata.message_type
+
+
+def _said(answer: Answer) -> str:
+    return "answered" if answer.accepted else answer.reason
