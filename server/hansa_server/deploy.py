@@ -21,6 +21,8 @@ from hansa_server.bundle import bundle_hash
 from hansa_server.home import HOME, ServerHome
 from hansa_server.settings import ServerSettings
 
+_RUNS = 100
+
 Config = Mapping[str, str | int | float | bool]
 """A run's configuration."""
 
@@ -136,7 +138,6 @@ class Control:
     """
 
     def __init__(self, home: ServerHome, settings: ServerSettings) -> None:
-        os.environ.setdefault("FLWR_HOME", str(home.flower))  # nothing goes to the user's ~/.flwr
         from flwr.supercore.control import ControlHttpClient
         from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
@@ -222,16 +223,22 @@ class Control:
             raise HansaError("the SuperLink did not take the run; see logs/superlink.log")
         return int(answer.run_id)
 
-    def run(self, number: int) -> FlowerRun | None:
-        """A run, None if the SuperLink knows none of this number."""
+    def runs(self) -> dict[int, FlowerRun]:
+        """The newest runs by number."""
         from flwr.proto.control_pb2 import ListRunsRequest
 
-        with self._explained("look at the run"):
-            found = self._client.ListRuns(ListRunsRequest(limit=1000)).run_dict
-        if number not in found:
-            return None
-        status = found[number].status
-        return FlowerRun(number, status.sub_status or status.status, status.details)
+        with self._explained("look at the runs"):
+            found = self._client.ListRuns(ListRunsRequest(limit=_RUNS)).run_dict
+        return {
+            number: FlowerRun(number, run.status.sub_status or run.status.status, run.status.details)
+            for number, run in found.items()
+        }
+
+    def stop_all(self) -> None:
+        """Stop every run that has not finished."""
+        for run in self.runs().values():
+            if run.going:
+                self.stop(run.id)
 
     def stop(self, number: int) -> bool:
         """Stop a run; whether it was stopped."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,8 +159,8 @@ def send(home: ServerHome, control: Control, model: str, timeout: float) -> int:
         raise UsageError(f"model {model}: no such version; see 'hansa server models list'")
     _nothing_else(home, control)
     number = control.start(home.bundle.read_bytes(), {"model": model})
-    while (flower := control.run(number)) is not None and flower.going:
-        time.sleep(_LOOK)
+    while (flower := control.runs().get(number)) is not None and flower.going:
+        time.sleep(_ASK)
     if flower is None or flower.state != "completed":
         raise HansaError(f"model {model}: not sent: {flower.details if flower else 'the run is lost'}")
     return number
@@ -168,11 +168,8 @@ def send(home: ServerHome, control: Control, model: str, timeout: float) -> int:
 
 def going(home: ServerHome, control: Control) -> Run | None:
     """The run that is going on, if any."""
-    for run in reversed(runs(home)):
-        flower = _flower(control, run)
-        if flower is not None and flower.going:
-            return run
-    return None
+    flower = control.runs()
+    return next((run for run in reversed(runs(home)) if _is_going(flower, run)), None)
 
 
 def stop_run(home: ServerHome, control: Control, name: str | None) -> Run:
@@ -182,10 +179,9 @@ def stop_run(home: ServerHome, control: Control, name: str | None) -> Run:
         UsageError: None is going on.
     """
     run = going(home, control) if name is None else find_run(home, name)
-    flower = None if run is None else _flower(control, run)
-    if run is None or flower is None or not flower.going:
+    if run is None or not _is_going(control.runs(), run):
         raise UsageError("no run is going on; see 'hansa server status'")
-    control.stop(flower.id)
+    control.stop(int(run.about["flower"]))
     return run
 
 
@@ -211,18 +207,17 @@ def follow(control: Control, run: Run, tell: Callable[[Line], None], since: int 
             return outcome
         again = f"'hansa server train {run.name} --resume' goes on with it"
         if ended:
-            flower = _flower(control, run)
+            flower = control.runs().get(run.about.get("flower", 0))
             why = flower.details or flower.state if flower else "the SuperLink does not know it any more"
             raise HansaError(f"run {run.name}: cut short ({why}); {again}")
         if time.monotonic() - asked > _ASK:
             asked = time.monotonic()
             try:
-                flower = _flower(control, run)
+                ended = not _is_going(control.runs(), run)
             except UsageError as error:
                 raise HansaError(
                     f"run {run.name}: the SuperLink is gone; 'hansa server start', then {again}"
                 ) from error
-            ended = flower is None or not flower.going
         if not ended:
             time.sleep(_LOOK)
 
@@ -281,17 +276,21 @@ def _start(home: ServerHome, control: Control, run: Run, timeout: float) -> None
 
 
 def _nothing_else(home: ServerHome, control: Control) -> None:
-    busy = going(home, control)
-    if busy is not None:
-        raise UsageError(
-            f"run {busy.name} is going on; 'hansa server train {busy.name} --follow' shows it, "
-            "'hansa server stop-run' stops it"
-        )
+    flower = control.runs()
+    if not any(one.going for one in flower.values()):
+        return
+    busy = next((run for run in runs(home) if _is_going(flower, run)), None)
+    if busy is None:
+        raise UsageError("a model is being sent; wait for its end, or 'hansa server stop' and 'start'")
+    raise UsageError(
+        f"run {busy.name} is going on; 'hansa server train {busy.name} --follow' shows it, "
+        "'hansa server stop-run' stops it"
+    )
 
 
-def _flower(control: Control, run: Run) -> FlowerRun | None:
-    number = run.about.get("flower")
-    return None if number is None else control.run(int(number))
+def _is_going(flower: Mapping[int, FlowerRun], run: Run) -> bool:
+    known = flower.get(run.about.get("flower", 0))
+    return known is not None and known.going
 
 
 def _new_name(home: ServerHome) -> str:

@@ -41,6 +41,7 @@ def start(home: ServerHome, settings: ServerSettings) -> list[str]:
             processes.start(SUPERLINK, superlink_command(home, settings), superlink_environment(home))
             with Control(home, settings) as control:
                 processes.await_ready(SUPERLINK, control.answers, _PATIENCE)
+                control.stop_all()  # no run outlives its SuperLink; Flower would find that out by and by
             started.append(SUPERLINK)
         if settings.network.proxy and processes.running(PROXY) is None:
             _free(settings.network.listen, "network.listen")
