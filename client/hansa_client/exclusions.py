@@ -25,7 +25,7 @@ from hansa_client.home import ShopHome
 from hansa_client.replies import write_whole
 
 _HASH = re.compile("[0-9a-f]{64}")
-CACHES = ("hansa_client.rowcache",)
+CACHES = ("hansa_client.rowcache", "hansa_client.knowledge")
 """Modules that keep something of customers; each has ``forget(home, customers) -> int``."""
 
 
