@@ -30,8 +30,8 @@ def _leaves() -> list[click.Context]:
 
 
 def _assert_parses(line: str) -> None:
-    """Find the command of an example and let it parse, not run, its arguments."""
-    name, *arguments = shlex.split(line, comments=True)
+    """Find the command of an example, without what the shell does, and let it parse, not run, its arguments."""
+    name, *arguments = shlex.split(re.split(r" (?:>|\||&&) ", line)[0], comments=True)
     command: click.Command = commands()
     context = click.Context(command, info_name=name)
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
