@@ -30,7 +30,7 @@ def _leaves() -> list[click.Context]:
 
 
 def _assert_parses(line: str) -> None:
-    """Find the command of an example, without what the shell does, and let it parse, not run, its arguments."""
+    """Find the command of an example, leaving out what the shell does, and let it parse its arguments."""
     name, *arguments = shlex.split(re.split(r" (?:>|\||&&) ", line)[0], comments=True)
     command: click.Command = commands()
     context = click.Context(command, info_name=name)
@@ -73,10 +73,13 @@ def test_command_lines_in_pages_parse(name: str) -> None:
 
 @needs_commands
 def test_command_lines_within_the_runbook_s_text_parse() -> None:
-    lines = re.findall(r"`(hansa [^`\n]+)`", (ROOT / "docs" / "runbook.md").read_text())
+    text = re.sub(r"```.*?```", "", (ROOT / "docs" / "runbook.md").read_text(), flags=re.DOTALL)
+    lines = re.findall(r"`(?:[^`\n]* )?(hansa (?:client|server) [^`\n]+)`", text)
     assert lines
     for line in lines:
         _assert_parses(line)
+    for words in re.findall(r"`((?:client|server) [a-z -]+)`", text):
+        _assert_parses(f"hansa {words} --help")
 
 
 @needs_commands
