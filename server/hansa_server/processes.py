@@ -25,7 +25,10 @@ from hansa_server.home import ServerHome
 MARK = "HANSA_SERVER_PROCESS"
 """Environment variable of everything that is started here: the coordinator's folder."""
 
+_STARTED: list[subprocess.Popen[bytes]] = []  # one that is thrown away while its process lives warns
+
 _LARGEST_LOG = 20_000_000
+_CHILDREN = 3.0  # seconds
 _SAME = 0.01  # seconds between two readings of the same birth
 
 
@@ -72,7 +75,8 @@ class Processes:
         Raises:
             HansaError: It cannot be started.
         """
-        make_private(self.home.logs)
+        for folder in (self.home.logs, self.home.state):
+            make_private(folder)
         log = self._log(name)
         if log.exists() and log.stat().st_size > _LARGEST_LOG:
             log.replace(log.with_suffix(".log.1"))
@@ -93,6 +97,7 @@ class Processes:
             raise HansaError(f"{command[0]}: {error.strerror}; install hansa and its tools again") from error
         finally:
             os.close(descriptor)
+        _STARTED.append(child)
         process = psutil.Process(child.pid)
         with contextlib.suppress(psutil.NoSuchProcess):  # what it printed says why it went
             write_private(self._file(name), json.dumps({"pid": child.pid, "born": process.create_time()}))
@@ -115,10 +120,9 @@ class Processes:
         """Stop a process and whatever it has started; whether it was running."""
         process = self.running(name)
         if process is not None:
-            family = [process, *_children(process)]
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-            _end(family, patience)
+            children = _children(process)
+            _end([process], patience)  # it may well end its children itself
+            _end(children, _CHILDREN)
         self._file(name).unlink(missing_ok=True)
         return process is not None
 
@@ -129,10 +133,7 @@ class Processes:
             with contextlib.suppress(psutil.Error, OSError):
                 if process.environ().get(MARK) == str(self.home.root) and process.pid != os.getpid():
                     left.append(process)
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-        _end(left, 5.0)
+        _end(left, _CHILDREN)
         return len(left)
 
     def _file(self, name: str) -> Path:
@@ -157,7 +158,10 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _end(family: list[psutil.Process], patience: float) -> None:
-    """Give processes time to go, then kill those that stay."""
+    """Ask processes to go, give them time, then kill those that stay."""
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, stubborn = psutil.wait_procs(family, timeout=patience)
     for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
