@@ -22,7 +22,7 @@ def units(
 
     Examples:
 
-        hansa client units --out units --home /var/lib/hansa --program /opt/hansa/bin/hansa
+        hansa client units --out units --home /var/lib/hansa
     """
     from hansa.units import own_program, unit_files, write_units
     from hansa_client.home import ShopHome

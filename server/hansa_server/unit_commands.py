@@ -23,7 +23,7 @@ def units(
 
     Examples:
 
-        hansa server units --out units --home /var/lib/hansa --program /opt/hansa/bin/hansa
+        hansa server units --out units --home /var/lib/hansa
     """
     from hansa.units import own_program, unit_files, write_units
     from hansa_server.home import ServerHome
