@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 
 def be_node(home: ShopHome, port: int) -> None:
     """Carry messages between the coordinator and this machine's loopback ``port``; never returns."""
-    from hansa.league import Invitation
+    from hansa_client.deployed import read_invitation
     from hansa_client.runtime import run_node
 
     settings = read_settings(home.settings)
-    invitation = Invitation.from_json(home.invitation.read_text("utf-8"), str(home.invitation))
     arguments = [
-        *("--superlink", invitation.address),
+        *("--superlink", read_invitation(home).address),
         *("--root-certificates", str(home.authority)),
         *("--auth-supernode-private-key", str(home.node_key)),
         *("--isolation", "process"),
@@ -93,9 +92,9 @@ def main(arguments: list[str]) -> None:
     if role == "node":
         be_node(home, port)
     else:
-        from importlib import import_module
+        from hansa_client.deployed import DeployedShop
 
-        be_executor(home, port, import_module("hansa_client.deployed").DeployedShop(home))
+        be_executor(home, port, DeployedShop(home))
 
 
 if __name__ == "__main__":

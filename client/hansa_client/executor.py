@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from flwr.app import Context, Error, RecordDict
 from flwr.common.constant import ErrorCode
 
-from hansa.errors import RefusalError, UsageError
+from hansa.errors import HansaError, RefusalError, UsageError
 from hansa.plan import Plan
 from hansa.records import Answer, Request, answer_to_content, exact_answer, exact_request
 from hansa_client.app import app
 from hansa_client.approvals import ForbiddenError, Policy
 from hansa_client.config import read_settings
+from hansa_client.deployed import read_invitation
 from hansa_client.egress import BlockedError, check_answer
 from hansa_client.home import ShopHome
 from hansa_client.notes import ACTIVITY, PAUSE, write_note
@@ -76,18 +77,19 @@ class Executor:
             arrived = self.clock()
             task = claim.pull()
             self._note(task, None)
-            content = self.answer(task)
-            self._note(task, content)
+            answer = self.answer(task)
+            self._note(task, answer)
             self._wait(arrived)
-            claim.reply(task, content)  # packed and stamped only now
+            packed = answer if isinstance(answer, Error) else answer_to_content(answer)
+            claim.reply(task, packed)  # packed and stamped only now
         return True
 
-    def answer(self, task: Task) -> RecordDict | Error:
+    def answer(self, task: Task) -> Answer | Error:
         """What the coordinator gets for a task."""
         kind, run = task.message.metadata.message_type, task.run
         try:
             paused = (self.home.state / PAUSE).exists()
-            answer = Answer(False, PAUSED) if paused else self._answer(task)
+            return Answer(False, PAUSED) if paused else self._answer(task)
         except ForbiddenError as refusal:
             log.warning("run %s, %s: %s", run, kind, refusal.reason)
             return Error(ErrorCode.INVALID_FAB, refusal.reason)
@@ -95,13 +97,14 @@ class Executor:
             log.error("run %s, %s: %s", run, kind, refusal.reason)
             return Error(ErrorCode.MOD_FAILED_PRECONDITION, refusal.reason)
         except RefusalError as refusal:
-            log.info("run %s, %s: %s", run, kind, refusal.reason)
-            answer = Answer(False, refusal.reason)
+            log.info("run %s, %s: %s", run, kind, refusal)
+            return Answer(False, refusal.reason)
+        except HansaError as error:  # its text names the shop's own files
+            log.error("run %s, %s: %s", run, kind, error)
         except Exception as error:  # its text may speak of customers
             log.error("run %s, %s: %s", run, kind, type(error).__name__)
             log.debug("traceback", exc_info=error)
-            answer = Answer(False, FAILED)
-        return answer_to_content(answer)
+        return Answer(False, FAILED)
 
     def _answer(self, task: Task) -> Answer:
         if task.kind != CLIENT_APP:
@@ -116,9 +119,8 @@ class Executor:
         except UsageError:
             raise ForbiddenError("the message holds other records than Hansa's") from None
         request = replace(request, message=task.message.metadata.message_id)
-        shop = self.shops({})
-        plan = policy.admit(kind, task.run_config, request, shop.name)
-        return self._run(task, request, plan, shop)
+        plan = policy.admit(kind, task.run_config, request, read_invitation(self.home).shop)
+        return self._run(task, request, plan, self.shops({}))
 
     def _run(self, task: Task, request: Request, plan: Plan | None, shop: LocalShop) -> Answer:
         since, state = len(shop.ledger.entries()), self._states.pop(task.run, RecordDict())
@@ -144,7 +146,7 @@ class Executor:
         pace = self._pace()
         if pace > 0:
             taken = self.clock() - arrived
-            self.sleep(max(0.0, math.ceil(taken / pace) * pace - taken))
+            self.sleep(max(0.0, math.ceil(taken / pace - 1e-9) * pace - taken))
 
     def _pace(self) -> float:
         try:
@@ -152,20 +154,17 @@ class Executor:
         except UsageError:
             return 1.0
 
-    def _note(self, task: Task, content: RecordDict | Error | None) -> None:
+    def _note(self, task: Task, answer: Answer | Error | None) -> None:
         """Write down what is going on, for ``hansa client status``."""
         config = {} if not task.whole else dict(task.message.content.config_records.get("config", {}))
-        last = None
-        if content is not None:
-            last = content.reason if isinstance(content, Error) else _said(exact_answer(content))
         write_note(
             self.home.state / ACTIVITY,
             {
                 "run": str(config.get("run", ""))[:128],
                 "round": config.get("round"),
                 "message": task.message.metadata.message_type[:40],
-                "busy": content is None,
-                "answer": last,
+                "busy": answer is None,
+                "answer": None if answer is None else _said(answer),
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
@@ -175,5 +174,5 @@ def _kind(task: Task) -> str:
     return task.message.metadata.message_type
 
 
-def _said(answer: Answer) -> str:
-    return "answered" if answer.accepted else answer.reason
+def _said(answer: Answer | Error) -> str | None:
+    return "answered" if isinstance(answer, Answer) and answer.accepted else answer.reason

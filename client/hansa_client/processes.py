@@ -229,7 +229,7 @@ def ready(home: ShopHome) -> ShopSettings:
     return read_settings(home.settings)
 
 
-def start(home: ShopHome, command: list[str] | None = None) -> int:
+def start(home: ShopHome, command: list[str] | None = None) -> subprocess.Popen[bytes]:
     """Start a shop's supervisor in the background; its process.
 
     Raises:
@@ -255,7 +255,7 @@ def start(home: ShopHome, command: list[str] | None = None) -> int:
                 f"{home.logs / 'supervisor.log'}: the shop did not start; its last line says why"
             )
         time.sleep(0.05)
-    return process.pid
+    return process
 
 
 def stop(home: ShopHome, patience: float = 30.0) -> bool:

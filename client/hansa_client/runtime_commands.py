@@ -46,15 +46,15 @@ def start(
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         processes.supervise(shop)
         return
-    pid = processes.start(shop)
+    process = processes.start(shop)
     deadline = time.monotonic() + wait
     while not (online := processes.status(shop)["online"]) and time.monotonic() < deadline:
         time.sleep(0.2)
     if online:
-        print(f"{shop.root}: started, process {pid}, the coordinator answers")
+        print(f"{shop.root}: started, process {process.pid}, the coordinator answers")
     else:
         print(
-            f"{shop.root}: started, process {pid}, but the coordinator has not answered yet; "
+            f"{shop.root}: started, process {process.pid}, but the coordinator has not answered yet; "
             f"see 'hansa client status' and {shop.logs / 'node.log'}"
         )
 

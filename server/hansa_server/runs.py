@@ -28,6 +28,7 @@ Line = dict[str, Any]
 """A line of ``rounds.jsonl``: a round, or who takes part."""
 
 _LOOK, _ASK = 0.3, 2.0  # seconds between looks into the folder, and between questions to Flower
+_ENDS = 20.0  # seconds from a run's outcome to the end of its process, at most
 
 
 @dataclass(frozen=True)
@@ -276,16 +277,21 @@ def _start(home: ServerHome, control: Control, run: Run, timeout: float) -> None
 
 
 def _nothing_else(home: ServerHome, control: Control) -> None:
-    flower = control.runs()
-    if not any(one.going for one in flower.values()):
-        return
-    busy = next((run for run in runs(home) if _is_going(flower, run)), None)
-    if busy is None:
-        raise UsageError("a model is being sent; wait for its end, or 'hansa server stop' and 'start'")
-    raise UsageError(
-        f"run {busy.name} is going on; 'hansa server train {busy.name} --follow' shows it, "
-        "'hansa server stop-run' stops it"
-    )
+    """Raise while another run is going on; one that has its outcome is waited for, it ends by itself."""
+    end = time.monotonic() + _ENDS
+    while True:
+        flower = control.runs()
+        if not any(one.going for one in flower.values()):
+            return
+        busy = next((run for run in runs(home) if _is_going(flower, run)), None)
+        if busy is None:
+            raise UsageError("a model is being sent; wait for its end, or 'hansa server stop' and 'start'")
+        if busy.outcome is None or time.monotonic() > end:
+            raise UsageError(
+                f"run {busy.name} is going on; 'hansa server train {busy.name} --follow' shows it, "
+                "'hansa server stop-run' stops it"
+            )
+        time.sleep(_LOOK)
 
 
 def _is_going(flower: Mapping[int, FlowerRun], run: Run) -> bool:

@@ -156,23 +156,23 @@ class LoopbackLeague:
                 self.client(name, "stop", expect=None)
         if self.coordinator.exists():
             self.server("stop", expect=None)
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        for folder in (self.coordinator, *map(self.shop, SHOPS)):
+            self.kill(folder)
 
-    def processes(self, below: Path | None = None) -> list[psutil.Process]:
-        """The processes that have a folder of this league in their arguments or environment."""
-        wanted, found = str(below or self.folder), []
+    def processes(self, folder: Path, without: str = "") -> list[psutil.Process]:
+        """Those that have a folder in their arguments or environment, but the ones called ``without``."""
+        wanted, found = str(folder), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 said = process.cmdline() + list(process.environ().values())
-                if process.pid != os.getpid() and any(wanted in word for word in said):
+                ours = any(word == wanted or word.startswith(f"{wanted}/") for word in said)
+                if ours and process.pid != os.getpid() and not (without and without in process.name()):
                     found.append(process)
         return found
 
-    def kill(self, below: Path) -> int:
-        """``kill -9`` all processes of a folder; how many there were."""
-        found = self.processes(below)
+    def kill(self, folder: Path, without: str = "") -> int:
+        """``kill -9`` the processes of a folder, see ``processes``; how many there were."""
+        found = self.processes(folder, without)
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
@@ -215,7 +215,7 @@ class LoopbackLeague:
 def loopback_league(folder: Path, **settings: Any) -> Iterator[LoopbackLeague]:
     """A league whose stores are there, coordinator and shops not set up yet; stopped at the end."""
     with ExitStack() as stack:
-        database = stack.enter_context(PostgreSQL(folder / "postgres", "the-owners-own"))
+        database = stack.enter_context(PostgreSQL("the-owners-own"))
         league = LoopbackLeague(folder, **settings)
         stack.callback(league.stop)
         league.stores(database)

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -21,33 +22,31 @@ def binaries() -> Path | None:
 
 
 class PostgreSQL:
-    """A cluster in a folder, on a free port of loopback, whose owner is ``owner`` with a password.
+    """A cluster in a temporary folder, on a free port of loopback; its owner is ``owner`` with a password.
+
+    As root the folder belongs to the user ``postgres``, since the server refuses root.
 
     Args:
-        folder: Must not exist; as root it belongs to the user ``postgres``, since the server refuses root.
         password: The owner's.
 
     Raises:
         UsageError: PostgreSQL is not installed.
     """
 
-    def __init__(self, folder: Path, password: str) -> None:
+    def __init__(self, password: str) -> None:
         found = binaries()
         if found is None:
             raise UsageError("PostgreSQL is not installed; install the package postgresql")
-        self._bin, self.folder, self.password, self.port = found, folder, password, free_port()
+        self._bin, self.password, self.port = found, password, free_port()
 
     def __enter__(self) -> PostgreSQL:
-        self.folder.mkdir(parents=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="hansa-postgres-"))
         secret = self.folder / "password"
         secret.write_text(self.password)
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             for path in (self.folder, secret):
                 os.chown(path, user.pw_uid, user.pw_gid)
-            for parent in self.folder.parents:  # pytest's folders are closed to others
-                if parent.stat().st_uid == 0 and parent != Path("/") and parent.stat().st_mode & 0o001 == 0:
-                    parent.chmod(parent.stat().st_mode | 0o011)
         data = str(self.folder / "data")
         self._run(
             "initdb", "-D", data, "-U", "owner", "--auth=scram-sha-256", f"--pwfile={secret}", "-E", "UTF8"
@@ -60,6 +59,7 @@ class PostgreSQL:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, user: str = "owner", password: str | None = None) -> str:
         """How SQLAlchemy reaches it."""

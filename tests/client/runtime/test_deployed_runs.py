@@ -91,7 +91,7 @@ def hostile(league, honest, approved):
     stages = {"more": {"protocol": {"shared": [], "senders": [], "sealed": []}}}
     messages = {
         "a second configuration": message("query.plan", asked, more={"extra": {"lr": 1.0}}),
-        "a record beside the protocol's": message("train.release", asked, 1, None, state, more={"x": {"a": 1}}),
+        "a record beside the protocol's": message("query.plan", asked, more={"protocol": {"a": 1}}),
         "another record for the state": message("train.release", asked, 1, state=state, named="weights"),
         "a further key": {**message("query.plan", asked), "config": {
             "version": 1, "run": "hostile", "round": 0, "body": asked.model_dump_json(), "secret": 1}},
@@ -112,7 +112,7 @@ def hostile(league, honest, approved):
     for name, tried in {
         "no privacy": plan("bare", "none"),
         "too much epsilon": plan("greedy", epsilon=6.0),
-        "more than is left": plan("spent", epsilon=3.9),
+        "more than is left": plan("spent", epsilon=4.0),
     }.items():
         config = {"plan": tried.model_dump_json()}
         runs[name] = league.start(approved, config, [message("query.plan", tried)])
@@ -125,7 +125,10 @@ def hostile(league, honest, approved):
     ("tried", "reason"),
     [
         ("a second configuration", "the message holds other records than Hansa's"),
-        ("a record beside the protocol's", "the message holds other records than Hansa's"),
+        (
+            "a record beside the protocol's",
+            "a protocol record where the message has none, or none where it has",
+        ),
         ("another record for the state", "the message holds other records than Hansa's"),
         ("a further key", "the message holds other records than Hansa's"),
         ("an unknown action", "unknown type of message"),
@@ -162,6 +165,7 @@ def test_not_a_line_of_any_bundle_ran_at_the_shop(league, hostile):
         ("a round before the plan", "no such round in an accepted plan"),
         ("no privacy", "outside the shop's ranges: dp"),
         ("too much epsilon", "outside the shop's ranges: epsilon"),
+        ("more than is left", "the plan does not fit the shop's budget"),
     ],
 )
 def test_what_leaves_the_ranges_is_an_ordinary_refusal(league, hostile, tried, reason):

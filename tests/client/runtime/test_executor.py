@@ -1,0 +1,186 @@
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Error, Message
+from flwr.supercore.task_identity import TaskIdentity
+
+from hansa.dp.ledger.file import LedgerFile
+from hansa.plan import make_plan
+from hansa.records import Answer, Request, answer_to_content, request_to_content
+from hansa.rng import seeded_generator
+from hansa.schema import Histories
+from hansa_client import processes
+from hansa_client.executor import Executor
+from hansa_client.replies import ReplyFolder
+from hansa_client.runtime import CLIENT_APP, Task
+from hansa_client.shop import LocalShop, find_shop
+
+BUNDLE = "ab" * 32
+PLAN = make_plan(
+    run="r", method="dpsgd", settings={"dimensions": 3, "gradient_rounds": 2}, n_items=12, dp="local",
+    epsilon=1.0, delta=1e-5, shops=1, customers=50,
+)  # fmt: skip
+
+
+class Node:
+    """Hands out tasks and takes replies, on a clock that only this test moves."""
+
+    def __init__(self, tasks):
+        self.tasks, self.replies, self.now = list(tasks), [], 100.0
+
+    @contextmanager
+    def next(self):
+        yield self if self.tasks else None
+
+    def pull(self):
+        return self.tasks.pop(0)
+
+    def reply(self, task, content):
+        self.replies.append((self.now, content))
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def executor(shop_home):
+    shop_home.settings.write_text(shop_home.settings.read_text().replace("= []", f'= ["{BUNDLE}"]'))
+    shop_home.state.mkdir()
+    histories = Histories(np.arange(41, dtype=np.int64), np.arange(40, dtype=np.int32) % 12, 12)
+    shop = LocalShop(
+        "s1", histories, LedgerFile(shop_home.ledger), 50, replies=ReplyFolder(shop_home.replies)
+    )
+    return Executor(shop_home, lambda config: shop)
+
+
+def task(request=None, asks="query.plan", **changed):
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    request = request or Request("r", 0, PLAN.model_dump_json(), {})
+    message = Message(request_to_content(request), 1, asks)
+    message.metadata.__dict__["_message_id"] = f"{asks} {request.round}"
+    config = {"plan": PLAN.model_dump_json(), "model": ""}
+    return Task(**{"kind": CLIENT_APP, "bundle": BUNDLE, "run": 1, "run_config": config, "message": message,
+                   "whole": True, **changed})  # fmt: skip
+
+
+def release(round_=1):
+    return task(Request("r", round_, "", PLAN.learner.initial_state(seeded_generator(0))), "train.release")
+
+
+def test_an_approved_run_is_answered(executor):
+    assert executor.answer(task()).accepted
+    answer = executor.answer(release())
+    assert answer.release.shape == (PLAN.releases[0].rows, PLAN.releases[0].width)
+    (charge,) = [draft.body for draft in executor.shops({}).ledger.entries() if draft.kind == "charge"]
+    assert charge["message"] == "train.release 1"
+
+
+@pytest.mark.parametrize("kind", ["flwr-serverapp", "flwr-agentapp", "flwr-model", "flwr-connector", "other"])
+def test_other_types_of_tasks_are_refused_and_not_left_hanging(executor, kind):
+    node = Node([task(kind=kind)])
+    assert executor.once(node)
+    ((_, content),) = node.replies
+    assert (content.code, content.reason) == (7, "refused by shop policy: unknown type of task")
+
+
+def test_a_message_that_cannot_be_read_is_refused(executor):
+    assert executor.answer(task(whole=False)).reason == "refused by shop policy: a malformed message"
+
+
+def test_an_unapproved_bundle_is_refused_before_anything_is_looked_at(executor, monkeypatch):
+    monkeypatch.setattr("hansa_client.executor.exact_request", lambda content: pytest.fail("it was read"))
+    executor.shops = lambda config: pytest.fail("the shop was opened")
+    assert "is not approved" in executor.answer(task(bundle="cd" * 32)).reason
+
+
+def test_exceptions_leave_as_one_fixed_line(executor):
+    def broken(config):
+        raise KeyError("customer alice@example.org")
+
+    executor.shops = broken
+    answer = executor.answer(task())
+    assert (answer.accepted, answer.reason) == (False, "the shop could not answer")
+
+
+def test_the_logs_have_no_exceptions_text(executor, caplog):
+    test_exceptions_leave_as_one_fixed_line(executor)
+    assert "alice" not in caplog.text
+    assert "KeyError" in caplog.text
+
+
+def test_a_client_app_that_says_too_much_is_blocked(executor, monkeypatch):
+    def chatty(message, context):
+        content = answer_to_content(Answer(True))
+        content["more"] = ConfigRecord({"customers": 40})
+        return Message(content, reply_to=message)
+
+    monkeypatch.setattr("hansa_client.executor.app", chatty)
+    blocked = executor.answer(task())
+    assert isinstance(blocked, Error)
+    assert (blocked.code, blocked.reason) == (6, "egress blocked: the answer holds more than an answer")
+
+
+def test_a_release_without_a_charge_is_blocked(executor, monkeypatch):
+    table = np.zeros((PLAN.releases[0].rows, PLAN.releases[0].width), np.float32)
+    forged = answer_to_content(Answer(True, release=table))
+    monkeypatch.setattr("hansa_client.executor.app", lambda m, c: Message(forged, reply_to=m))
+    assert executor.answer(release()).reason == "egress blocked: the ledger has no charge for this release"
+
+
+def test_a_paused_shop_says_so_to_everything(executor):
+    processes.pause(executor.home, True)
+    for each in (task(), release(), task(bundle="cd" * 32)):
+        answer = executor.answer(each)
+        assert (answer.accepted, answer.reason) == (False, "the shop has paused")
+    processes.pause(executor.home, False)
+    assert executor.answer(task()).accepted
+
+
+@pytest.mark.parametrize(("taken", "left"), [(0.0, 0.0), (0.01, 0.2), (0.2, 0.2), (0.21, 0.4), (3.33, 3.4)])
+def test_replies_leave_at_whole_multiples_of_the_pace(executor, monkeypatch, taken, left):
+    node = Node([task()])
+    executor.clock, executor.sleep = lambda: node.now, node.sleep
+    answer = executor.answer
+
+    def slow(given):
+        node.now += taken
+        return answer(given)
+
+    monkeypatch.setattr(executor, "answer", slow)
+    executor.once(node)
+    assert node.replies[0][0] - 100 == pytest.approx(left)
+
+
+def test_without_tasks_nothing_happens(executor):
+    assert not executor.once(Node([]))
+
+
+def test_activity_is_written_down_for_the_status(executor):
+    executor.once(Node([task()]))
+    found = json.loads((executor.home.state / "activity.json").read_text())
+    assert (found["run"], found["round"], found["busy"], found["answer"]) == ("r", 0, False, "answered")
+
+
+def test_what_a_run_keeps_stays_in_memory_and_in_its_run(executor, monkeypatch):
+    seen = []
+
+    def remembers(message, context):
+        seen.append(dict(context.state))
+        context.state["kept"] = ConfigRecord({"secret": b"x"})
+        return Message(answer_to_content(Answer(False, "no")), reply_to=message)
+
+    monkeypatch.setattr("hansa_client.executor.app", remembers)
+    for run in (1, 1, 2):
+        executor.answer(task(run=run))
+    assert [set(each) for each in seen] == [set(), {"kept"}, set()]
+    assert not [
+        path for path in executor.home.root.rglob("*") if path.is_file() and b"secret" in path.read_bytes()
+    ]
+
+
+def test_the_shop_is_found_during_an_answer_only(executor):
+    executor.answer(task())
+    with pytest.raises(Exception, match="no shop is configured"):
+        find_shop({})
