@@ -62,10 +62,9 @@ def init(
 
     Examples:
 
-        hansa server init --league grocers --catalogue items.csv --host league.example.org --customers 20000
+        hansa server init --league grocers --catalogue c.csv --host hansa.org
 
-        hansa server init --league grocers --catalogue items.csv --host 127.0.0.1:8443 --dp local
-        --epsilon 8 --shops north,south,east --home coordinator
+        hansa server init --league a --catalogue b.csv --host 127.0.0.1:8443
     """
     from hansa_server.bundle import bundle_hash
     from hansa_server.home import ServerHome, plain_name

@@ -369,3 +369,28 @@ def finish(
         print("\n".join([*text, *(f"wrote {path}" for path in written)]))
     if not whole:
         raise SystemExit(INTERRUPTED)
+
+
+@app.command()
+def deployment(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each DP model.")] = 3,
+    customers: Annotated[int, typer.Option(min=100, help="Over all four shops.")] = 2_000,
+    items: Annotated[int, typer.Option(min=50, help="In the catalogue.")] = 1_000,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """A real league on loopback: seconds from nothing to the first model, a round, and memory.
+
+    Needs nginx and PostgreSQL, and no data. Sets a coordinator and four shops up by the commands that
+    operators give, then runs both DP models in turns.
+
+    Examples:
+
+        hansa bench deployment
+
+        hansa bench deployment --runs 1 --out benchmarks
+    """
+    from hansa_simulations.bench import deployment as bench
+
+    found = bench.measure(runs, customers, items)
+    finish(found, bench.text(found), out, json_)
