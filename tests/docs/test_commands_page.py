@@ -83,7 +83,7 @@ def test_command_lines_within_the_runbook_s_text_parse() -> None:
 
 
 @needs_commands
-@pytest.mark.parametrize(("side", "least"), [("client", 6), ("server", 3)])
+@pytest.mark.parametrize(("side", "least"), [("client", 7), ("server", 3)])
 def test_command_lines_in_units_parse(side: str, least: int) -> None:
     files = unit_files(f"hansa_{side}", "/var/lib/hansa", "/opt/hansa/bin/hansa", "hansa")
     lines = []
