@@ -89,6 +89,9 @@ def test_wheel_contains_exactly_the_four_packages(wheel: Path) -> None:
     assert {f"{name}/py.typed" for name in PACKAGES} <= names
     for folder in PACKAGES.values():
         assert {str(module.relative_to(folder.parent)) for module in folder.rglob("*.py")} <= names
+        assert {str(path.relative_to(folder.parent)) for path in folder.rglob("templates/**/*.j2")} <= names
+    for template in ("hansa_client/templates/units/hansa-shop.service.j2", "hansa/templates/hardening.j2"):
+        assert template in names
     assert f"hansa-{__version__}.dist-info/licenses/LICENSE" in names
 
 

@@ -109,18 +109,28 @@ def renew(home: Home = None) -> None:
     print(f"{found.certificate}: {days_left(found)} days; in use after 'hansa server stop' and 'start'")
 
 
-def start(home: Home = None) -> None:
+def start(
+    home: Home = None,
+    foreground: Annotated[
+        bool,
+        typer.Option("--foreground", help="Stay here until SIGTERM or Ctrl-C, for systemd and containers."),
+    ] = False,
+) -> None:
     """Start the SuperLink on loopback and the proxy that shops connect to; what runs stays.
 
     Examples:
 
         hansa server start
 
-        hansa server start --home coordinator
+        hansa server start --foreground --home coordinator
     """
     from hansa_server import service
+    from hansa_server.foreground import stay
 
     found, settings = opened(home)
+    if foreground:
+        stay(found, settings)
+        return
     started = service.start(found, settings)
     print(f"started: {', '.join(started)}" if started else "running already")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from hansa.cli import commands
+from hansa.units import unit_files
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "docs" / "commands.py"))
@@ -28,8 +30,8 @@ def _leaves() -> list[click.Context]:
 
 
 def _assert_parses(line: str) -> None:
-    """Find the command of an example and let it parse, not run, its arguments."""
-    name, *arguments = shlex.split(line, comments=True)
+    """Find the command of an example, leaving out what the shell does, and let it parse its arguments."""
+    name, *arguments = shlex.split(re.split(r" (?:>|\||&&) ", line)[0], comments=True)
     command: click.Command = commands()
     context = click.Context(command, info_name=name)
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
@@ -62,11 +64,36 @@ def test_every_command_has_examples_that_parse() -> None:
 
 
 @needs_commands
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/runbook.md"])
 def test_command_lines_in_pages_parse(name: str) -> None:
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
-        for line in EXAMPLE.findall(block):
+        for line in EXAMPLE.findall(block.replace("\\\n", " ")):
             _assert_parses(line)
+
+
+@needs_commands
+def test_command_lines_within_the_runbook_s_text_parse() -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / "docs" / "runbook.md").read_text(), flags=re.DOTALL)
+    lines = re.findall(r"`(?:[^`\n]* )?(hansa (?:client|server) [^`\n]+)`", text)
+    assert lines
+    for line in lines:
+        _assert_parses(line)
+    for words in re.findall(r"`((?:client|server) [a-z -]+)`", text):
+        _assert_parses(f"hansa {words} --help")
+
+
+@needs_commands
+@pytest.mark.parametrize(("side", "least"), [("client", 7), ("server", 3)])
+def test_command_lines_in_units_parse(side: str, least: int) -> None:
+    files = unit_files(f"hansa_{side}", "/var/lib/hansa", "/opt/hansa/bin/hansa", "hansa")
+    lines = []
+    for text in files.values():
+        lines += re.findall(r"^ExecStart=/opt/hansa/bin/(hansa .+)$", text, re.MULTILINE)
+        listed = re.findall(r"^(?:CMD| *command:) (\[.*\])$", text, re.MULTILINE)
+        lines += [shlex.join(json.loads(words)) for words in listed]
+    assert len(lines) >= least
+    for line in lines:
+        _assert_parses(line)
 
 
 @needs_commands
