@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hansa.errors import UsageError
-from hansa.league import KeyCard
+from hansa.league import KeyCard, fingerprint_of
 from hansa_client.home import ShopHome
 
 
@@ -55,12 +55,21 @@ def load_key(home: ShopHome) -> Ed25519PrivateKey:
     Raises:
         UsageError: It is missing or damaged.
     """
+    return read_key(home.key)
+
+
+def read_key(path: Path) -> Ed25519PrivateKey:
+    """A long-term key.
+
+    Raises:
+        UsageError: It is missing or damaged.
+    """
     try:
-        key = load_pem_private_key(home.key.read_bytes(), None)
+        key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{home.key}: no usable key ({error}); restore it from a backup") from error
+        raise UsageError(f"{path}: no usable key ({error}); restore it from a backup") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError(f"{home.key}: not an Ed25519 key; restore it from a backup")
+        raise UsageError(f"{path}: not an Ed25519 key; restore it from a backup")
     return key
 
 
@@ -82,6 +91,11 @@ def load_node_key(home: ShopHome) -> str:
 def key_card(home: ShopHome, league: str, shop: str) -> KeyCard:
     """The shop's public keys, signed."""
     return KeyCard.make(league, shop, load_node_key(home), load_key(home))
+
+
+def shop_fingerprint(home: ShopHome, shop: str) -> str:
+    """The shop's name and long-term key as 40 digits; it needs no node key."""
+    return fingerprint_of(shop, load_key(home).public_key().public_bytes_raw())
 
 
 def write_new(path: Path, content: bytes) -> None:

@@ -2,7 +2,8 @@
 
 **Guarantee:** every release is charged by itself. A round whose plan's charge is used up, by a reply that was
 lost on its way, is a plan of its own to the ledger: reserved under the same ceiling by the same rule, or
-refused. Its noise is fresh. A shop pays for at most ``repeats`` of them a run, however often it is asked.
+refused. Its noise is fresh. A shop pays for at most ``repeats`` of them a run, however often it is asked. A run that
+was accepted before the ledger was reconciled is over: its marks and replies may be older than what was done.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ def check_payable(shop: LocalShop, plan: Plan, round_: int) -> None:
     """See that a round can be paid, without paying.
 
     Raises:
-        RefusalError: It was paid before, and paying again is not allowed or does not fit the budget.
+        RefusalError: It was paid before, and paying again is not allowed or does not fit the budget; or the
+            ledger was reconciled since the plan was accepted.
     """
     name = _payer(shop, plan, round_)
     if name == plan.run:
@@ -44,6 +46,8 @@ def reserve(shop: LocalShop, plan: Plan, round_: int) -> str:
 def _payer(shop: LocalShop, plan: Plan, round_: int) -> str:
     known = shop.ledger.reservations
     before = sum(release.steps for release in plan.releases[: round_ - 1])
+    if plan.run in known:
+        known[plan.run].refuse_if_ended()
     if plan.run not in known or known[plan.run].charged <= before:
         return plan.run
     prefix = f"{plan.run} again "

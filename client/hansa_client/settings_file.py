@@ -76,6 +76,10 @@ poll = 1.0                        # seconds between looks for work
 model = "newest"                  # or a version that is pinned
 keep = 5                          # versions that are kept
 shared_only = false               # true: only what is private serves
+
+[logs]                            # what the shop's processes write down; never anything of a customer
+megabytes = 5.0                   # of one file; then the next is begun
+files = 5                         # files that are kept
 """
 
 

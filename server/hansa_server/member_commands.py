@@ -62,17 +62,38 @@ def admit(
     print(f"if it differs: hansa server remove {member.shop}")
 
 
-def remove(shop: Shop, home: Home = None) -> None:
+def remove(
+    shop: Shop,
+    notice: Annotated[
+        Path | None, typer.Option(help="The shop's NAME.leave.json: see first that the shop has signed it.")
+    ] = None,
+    home: Home = None,
+) -> None:
     """Let a shop connect no longer. What it took part in stays as it is.
 
     Examples:
 
         hansa server remove north --home coordinator
+
+        hansa server remove north --notice north.leave.json --home coordinator
     """
+    from hansa.errors import UsageError
+    from hansa.league import LeaveNotice
     from hansa_server import members
     from hansa_server.deploy import Control
 
     found, settings = opened(home)
+    if notice is not None:
+        card = members.admitted(found).get(shop)
+        if card is None:
+            raise UsageError(
+                f"{shop}: not admitted, so that its notice cannot be checked; leave --notice out"
+            )
+        try:
+            text = notice.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{notice}: {error.strerror}; give the file that the shop has sent") from error
+        LeaveNotice.from_json(text, str(notice)).check(card)
     with Control(found, settings) as control:
         members.remove(found, control, shop)
     print(f"{shop}: removed; other shops of a distributed league see another roster from the next run on")

@@ -184,10 +184,44 @@ class KeyCard(Document):
     @property
     def fingerprint(self) -> str:
         """The shop's name and long-term key as 40 digits: as ``Roster.fingerprint``."""
-        return digits(digest("fingerprint", self.shop.encode(), bytes.fromhex(self.key)))
+        return fingerprint_of(self.shop, bytes.fromhex(self.key))
 
     def _parts(self) -> tuple[bytes, ...]:
         return tuple(part.encode() for part in (self.league, self.shop, self.node, self.key, self.previous))
+
+
+class LeaveNotice(Document):
+    """A shop's word that it leaves, signed with its long-term key.
+
+    Attributes:
+        league: The league's name.
+        shop: The shop's name in it.
+        key: Its long-term Ed25519 public key, hex: to be compared with that of the admitted card.
+        signature: Signature by ``key``, hex.
+    """
+
+    league: str
+    shop: str
+    key: str = Field(pattern=_HEX)
+    signature: str = Field(pattern="^[0-9a-f]{128}$")
+
+    @classmethod
+    def make(cls, league: str, shop: str, key: Ed25519PrivateKey) -> LeaveNotice:
+        """A signed notice."""
+        parts = _name(league).encode(), _name(shop).encode()
+        public = key.public_key().public_bytes_raw().hex()
+        return cls(league=league, shop=shop, key=public, signature=sign(key, "leave", *parts).hex())
+
+    def check(self, card: KeyCard) -> None:
+        """See that the shop of this key card has signed it.
+
+        Raises:
+            VerificationError: It has not.
+        """
+        parts = card.league.encode(), card.shop.encode()
+        signed = verify(bytes.fromhex(card.key), bytes.fromhex(self.signature), "leave", *parts)
+        if not signed or (self.league, self.shop) != (card.league, card.shop):
+            raise VerificationError(f"leave notice of {card.shop}: not signed with its key; ask by telephone")
 
 
 class ModelCard(Document):
@@ -235,6 +269,11 @@ class ModelCard(Document):
 
     def _signed_part(self) -> bytes:
         return self.model_copy(update={"signature": ""}).to_json().encode()
+
+
+def fingerprint_of(shop: str, key: bytes) -> str:
+    """A shop's name and long-term public key as 40 digits."""
+    return digits(digest("fingerprint", shop.encode(), key))
 
 
 def digits(summed: bytes) -> str:

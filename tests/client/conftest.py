@@ -46,6 +46,31 @@ def invited(home):
     return home
 
 
+@pytest.fixture
+def invitation():
+    """Writes an invitation of a small league into a folder."""
+
+    def write(folder, **changed):
+        catalogue = b"item_id,title\na,Ale\nb,Beer\n"
+        told = Invitation(
+            **{
+                "league": "grocers",
+                "shop": "corner",
+                "address": "localhost:8443",
+                "authority": "a certificate",
+                "signer": "0" * 64,
+                "bundle": "1" * 64,
+                "catalogue": hashlib.sha256(catalogue).hexdigest(),
+                "items": 2,
+                **changed,
+            }
+        )
+        told.save(folder / "corner.invite", catalogue)
+        return folder / "corner.invite"
+
+    return write
+
+
 @dataclass(frozen=True)
 class Postgres:
     """A server of its own, on a free port of loopback.

@@ -4,7 +4,8 @@
 requests follow; rounds of a run only go forward. Repeating a stage could give away both secrets of a shop, or
 two sums that differ by one shop. A shop that forgets what it did between two stages (a restart) cannot go on
 with that round and counts as dropped. Assumptions: the folder is on a disk that keeps what it has
-synchronised, and nobody restores an old copy of it.
+synchronised, and nobody restores an old copy of it, but together with a ledger that ends every run it knows
+(``hansa.dp.ledger.file``).
 """
 
 from __future__ import annotations
@@ -106,6 +107,16 @@ class MarkerFolder:
                 for earlier, tried, number in marks:  # the mark just made outdates them
                     if (earlier, tried) < (round_, attempt):
                         (self._path / f"{name}.{earlier}.{tried}.{STAGES[number]}").unlink(missing_ok=True)
+
+    def copy(self) -> dict[str, bytes]:
+        """All its files by name, as they are between two claims.
+
+        Raises:
+            RefusalError: The folder cannot be relied on.
+        """
+        with self._turn(), _trouble(self._path):
+            self._marks()
+            return {name: (self._path / name).read_bytes() for name in sorted(os.listdir(self._path))}
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ TOLERANCE = 1e-9
 UNFIT = "the plan does not fit the shop's budget"
 SPENT = "no such release is left in an accepted plan"
 CLOSED = "the shop's ledger is closed"
+ENDED = "the run was accepted before the shop's books were restored"
 UNUSABLE = "the shop's ledger cannot be used now"
 
 About = Mapping[str, object]
@@ -67,12 +68,30 @@ class Draft:
 
 @dataclass(frozen=True)
 class Reservation:
-    """An accepted plan: its releases, how many of them were charged or passed over, and the plan's digest."""
+    """An accepted plan: its releases, how many of them were charged or passed over, and the plan's digest.
+
+    Attributes:
+        ended: A reconciliation came after it: it stays paid for and is never continued or paid again.
+    """
 
     run: str
     releases: tuple[DpEvent, ...]
     charged: int = 0
     plan: str = ""
+    ended: bool = False
+
+    def refuse_if_ended(self) -> None:
+        """See that it may go on.
+
+        Raises:
+            RefusalError: A reconciliation came after it.
+        """
+        if self.ended:
+            raise RefusalError(
+                f"run {self.run}: accepted before this ledger was reconciled; what was released of it since "
+                "the copy is not known, so it is never continued: take a new run",
+                reason=ENDED,
+            )
 
 
 @dataclass
@@ -152,7 +171,7 @@ class Account:
         elif draft.kind == "reconcile":
             self.closed |= body["receipt"] is None
             for known in list(self.reservations.values()):
-                self.reservations[known.run] = replace(known, charged=len(known.releases))
+                self.reservations[known.run] = replace(known, charged=len(known.releases), ended=True)
         else:
             raise ValueError(f"unknown kind of entry {draft.kind}")
 
@@ -170,6 +189,7 @@ class Account:
         """
         known = self.reservations.get(run)
         if known is not None:
+            known.refuse_if_ended()
             # Equal costs are not equal plans: under distributed noise a plan says who makes up the noise.
             if known.releases != releases or known.plan != str(about.get("plan", known.plan)):
                 detail = f"run {run}: the plan differs from the one that was accepted"

@@ -111,8 +111,8 @@ class LedgerFile(Ledger):
     def reconcile(self, receipt: Receipt | None) -> None:
         """Take a restored or copied file into use again.
 
-        Plans that were accepted stay paid for, and none of their releases is charged any more: some may have
-        been made after the copy was taken.
+        Plans that were accepted stay paid for and are over: some of their releases may have been made after
+        the copy was taken, and marks of masked rounds beside the copy may be as old.
 
         Args:
             receipt: The last one that another party holds. None: nobody knows what is lost, the ceiling
