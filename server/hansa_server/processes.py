@@ -25,8 +25,6 @@ from hansa_server.home import ServerHome
 MARK = "HANSA_SERVER_PROCESS"
 """Environment variable of everything that is started here: the coordinator's folder."""
 
-_STARTED: list[subprocess.Popen[bytes]] = []  # one that is thrown away while its process lives warns
-
 _LARGEST_LOG = 20_000_000
 _CHILDREN = 3.0  # seconds
 _SAME = 0.01  # seconds between two readings of the same birth
@@ -97,8 +95,8 @@ class Processes:
             raise HansaError(f"{command[0]}: {error.strerror}; install hansa and its tools again") from error
         finally:
             os.close(descriptor)
-        _STARTED.append(child)
         process = psutil.Process(child.pid)
+        child.returncode = 0  # it outlives this process on purpose: throwing the object away is no mistake
         with contextlib.suppress(psutil.NoSuchProcess):  # what it printed says why it went
             write_private(self._file(name), json.dumps({"pid": child.pid, "born": process.create_time()}))
         return process

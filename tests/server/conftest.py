@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from hansa.league import KeyCard
 from hansa_server import service
 from hansa_server.deploy import Control
 from hansa_server.home import ServerHome
+from hansa_server.members import admitted, remove
 from hansa_server.proxy import nginx_binary
 from hansa_server.settings import ServerSettings, Training, network_for, read_settings
 from hansa_server.setup import League, set_up
@@ -133,9 +133,11 @@ def league(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHome]:
 
 @pytest.fixture
 def control(league: ServerHome) -> Iterator[Control]:
-    """The control API of the shared coordinator."""
+    """The control API of the shared coordinator; shops that are admitted are removed afterwards."""
     with Control(league, read_settings(league.settings)) as control:
         yield control
+        for shop in admitted(league):
+            remove(league, control, shop)
 
 
 StartNode = Callable[[ServerHome, Keys], "subprocess.Popen[bytes]"]
@@ -186,14 +188,3 @@ def write_plan() -> Callable[[Path, str], None]:
         (folder / "run.json").write_text(json.dumps({"flower": 1, "started": folder.name, "timeout": 60.0}))
 
     return write
-
-
-@pytest.fixture
-def copied(home: ServerHome, tmp_path: Path) -> Callable[[str], ServerHome]:
-    """Copies the folder of a coordinator."""
-
-    def copy(name: str) -> ServerHome:
-        shutil.copytree(home.root, tmp_path / name)
-        return ServerHome(tmp_path / name)
-
-    return copy
