@@ -62,6 +62,9 @@ def configure(
     look: Annotated[
         bool, typer.Option("--read/--no-read", help="Read the data, to see that they can be.")
     ] = True,
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Read all rows anew: finds deleted and changed ones.")
+    ] = False,
 ) -> None:
     """Write the shop's settings, shop.toml, and open its ledger.
 
@@ -76,6 +79,8 @@ def configure(
         hansa client configure --kind sql --url postgresql://reader@db/shop --password env:DB --table orders
 
         hansa client configure --catalogue-key gtin
+
+        hansa client configure --reread
 
         hansa client configure --epsilon 6 --dp distributed --dp local
     """
@@ -121,7 +126,7 @@ def configure(
         changes["catalogue.mapping"] = None
     place = ShopHome.found(home)
     ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
-    Configuring(place, changes, ask, print, look).run()
+    Configuring(place, changes, ask, print, look, reread).run()
     print(f"{place.settings}: written; next: hansa client doctor --home {place.root}")
 
 

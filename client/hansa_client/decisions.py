@@ -17,8 +17,8 @@ from hansa.errors import UsageError
 from hansa.plan import parse_plan
 from hansa.secagg.roster import Roster
 from hansa_client.config import read_settings
+from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
-from hansa_client.replies import write_whole
 
 Kind = Literal["plan", "roster", "bundle"]
 MOST = 50

@@ -44,7 +44,7 @@ def worth(home: ShopHome, settings: ShopSettings) -> Iterator[Finding]:
         number = max(shops, LEAST_SHOPS) if dp == "distributed" else shops
         question = Question(number, settings.budget.customers, items, epsilon, dp=dp)
         try:
-            verdict, reason = judge(question)
+            verdict, _ = judge(question)
             league = league_of(question)
         except UsageError as error:
             yield Finding("worth", "warn", str(error))
@@ -52,7 +52,7 @@ def worth(home: ShopHome, settings: ShopSettings) -> Iterator[Finding]:
         gains = ", ".join(f"{gain_kept(league, kind):.0%} on {kind.name}" for kind in KINDS)
         told = (
             f"{dp}, epsilon {epsilon:g}, {number} shops ({assumed}) of {settings.budget.customers:,} "
-            f"customers: {verdict}; expected of pooling's gain: {gains}. {reason}"
+            f"customers: {verdict}; expected of what pooling all data would gain: {gains}"
         )
         fix = f"hansa plan --shops {number} --customers {settings.budget.customers} --items {items} --dp {dp}"
         state: State = "ok" if verdict == "can pay" else "warn"

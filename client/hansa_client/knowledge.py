@@ -32,9 +32,9 @@ from hansa.models.tuning import hold_back
 from hansa.recommend import fit_blend
 from hansa.schema import Catalogue, Histories
 from hansa_client.catalogue import load_catalogue
+from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
 from hansa_client.own_file import load_own, save_own
-from hansa_client.replies import write_whole
 from hansa_client.vault import Version
 
 _CURRENT, _WEIGHTS = "current.json", "weights.json"

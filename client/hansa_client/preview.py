@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from hansa.dp.accounting import compose, epsilon
+from hansa.dp.clipping import ROUNDING_SLACK
 from hansa.dp.events import to_parts
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.private_sum import Table
@@ -27,7 +28,8 @@ from hansa.records import Request
 from hansa.rng import system_generator
 from hansa.secagg.markers import MarkerMemory
 from hansa.secagg.masks import Residues, add_packed, centre, residue_type
-from hansa_client.replies import NoReplies, write_whole
+from hansa_client.durable import write_whole
+from hansa_client.replies import NoReplies
 from hansa_client.shop import LocalShop
 from hansa_client.training import contribute, part_of_sum
 
@@ -263,7 +265,7 @@ def _customers(shop: LocalShop, plan: Plan, round_: int, state: State) -> Custom
     return Customers(
         all=len(shop.histories),
         counted=int((found > 0).sum()),
-        clipped=int((found > release.bound * (1 + 1e-9)).sum()),
+        clipped=int((found > release.bound * (1 + ROUNDING_SLACK)).sum()),
         strongest=strongest,
         leaving=min(strongest, release.bound),
     )

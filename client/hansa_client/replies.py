@@ -9,7 +9,6 @@ shop's part away.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ from safetensors.numpy import save
 
 from hansa.dp.private_sum import Table
 from hansa.errors import RefusalError
+from hansa_client.durable import write_whole
 
 _KEPT_RUNS = 3
 _NAME = "release"
@@ -104,19 +104,3 @@ class ReplyFolder:
 
     def _file(self, run: str) -> Path:
         return self._path / f"{hashlib.sha256(run.encode()).hexdigest()[:32]}.safetensors"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there as a whole or not at all, on the disk when this returns, for its owner alone."""
-    draft = path.with_name(path.name + ".draft")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -15,7 +15,7 @@ from tomlkit.items import Table
 
 from hansa.errors import UsageError
 from hansa_client.config import ShopSettings
-from hansa_client.replies import write_whole
+from hansa_client.durable import write_whole
 
 TEMPLATE = """\
 # What this shop decides itself. 'hansa client configure' changes what it is told to and keeps the rest, your

@@ -22,8 +22,8 @@ from hansa.modelfile import check_state, model_bytes, read_model
 from hansa.models.base import Method, State
 from hansa.plan import Plan
 from hansa_client.config import read_settings
+from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
-from hansa_client.replies import write_whole
 
 __all__ = ["NEWEST", "Version", "in_use", "model_bytes", "receive_model", "roll_back", "use", "versions"]
 

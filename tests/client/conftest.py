@@ -2,10 +2,7 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -78,15 +75,11 @@ def postgres():
     if binaries() is None:
         complain = pytest.fail if os.environ.get("HANSA_REQUIRE") == "1" else pytest.skip
         complain("PostgreSQL: no initdb; install the package postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="hansa-pg-"))
-    try:
-        with PostgreSQL(folder / "cluster", "owner") as database:
-            owner = database.url(password="owner").replace("+psycopg", "")
-            server = Postgres(owner, database.url("reader").replace("+psycopg", ""))
-            server.run(
-                f"CREATE ROLE reader LOGIN PASSWORD '{server.password}'",
-                "GRANT pg_read_all_data TO reader",
-            )
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with PostgreSQL("owner") as database:
+        owner = database.url(password="owner").replace("+psycopg", "")
+        server = Postgres(owner, database.url("reader").replace("+psycopg", ""))
+        server.run(
+            f"CREATE ROLE reader LOGIN PASSWORD '{server.password}'",
+            "GRANT pg_read_all_data TO reader",
+        )
+        yield server

@@ -8,6 +8,7 @@ from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError
 from hansa_client.config import ShopSettings, read_settings
 from hansa_client.configuring import Configuring
+from hansa_client.data import load_data
 from hansa_client.proposals import propose_columns, propose_csv, propose_format
 from hansa_client.settings_file import TEMPLATE
 
@@ -73,6 +74,16 @@ def test_again_it_changes_what_is_asked_for_and_keeps_the_operators_comments(ger
     assert after.endswith("# mine\n")
     assert [entry.kind for entry in LedgerFile(german.ledger).entries()] == ["open", "ceiling"]
     assert "ceiling 4 -> 6" in capsys.readouterr().out
+
+
+def test_again_nothing_is_proposed_anew_for_the_same_source(german):
+    (german.root / "v.csv").write_text(GERMAN)
+    configure(
+        german, "--path", german.root / "v.csv", "--separator", ";", "--quantity", "", "--encoding", "cp1252"
+    )
+    assert configure(german, "--timezone", "Europe/Berlin") == 0
+    data = read_settings(german.settings).data
+    assert (data.encoding, data.columns.quantity, data.columns.timezone) == ("cp1252", "", "Europe/Berlin")
 
 
 def test_delta_cannot_change(german, capsys):
@@ -155,6 +166,18 @@ def test_a_table_takes_the_place_of_a_query(postgres, invited, monkeypatch, caps
     assert (data.table, data.query) == ("sales", "")
     assert (data.columns.customer, data.columns.time) == ("customer_id", "bought_at")
     assert postgres.password not in invited.settings.read_text() + capsys.readouterr().out
+
+
+def test_a_full_reading_finds_what_was_deleted(invited, capsys):
+    data = invited.root / "x.csv"
+    data.write_text("user_id,item_id,timestamp,n\na,i0,1,1\nb,i0,2,2\n")
+    assert configure(invited, "--path", data, "--incremental", "n") == 0
+    data.write_text("user_id,item_id,timestamp,n\nb,i0,2,2\n")
+    settings = read_settings(invited.settings)
+    assert load_data(invited, settings).customers == ["a", "b"]
+    assert configure(invited, "--reread") == 0
+    assert "1 rows read" in capsys.readouterr().out
+    assert load_data(invited, settings).customers == ["b"]
 
 
 def test_columns_are_proposed_by_their_names():
