@@ -117,7 +117,7 @@ class Configuring:
         return placed
 
     def _look_at_data(self, new: bool) -> None:
-        """Propose what was not said: columns; of a new source separator, encoding, the format of times, too."""
+        """Propose what was not said: columns; of a new source also separator, encoding, time format."""
         data = checked(self.document, self.home.settings).data
         if new and data.kind == "csv":
             data = self._csv(data)

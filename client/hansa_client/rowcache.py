@@ -52,7 +52,7 @@ def path_of(home: ShopHome) -> Path:
 
 @contextmanager
 def turn(home: ShopHome) -> Iterator[None]:
-    """Processes that read or rewrite the file take turns: nobody puts back what another has just taken out."""
+    """Processes take turns with the file: nobody puts back what another has just taken out."""
     home.vault.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = os.open(home.vault, os.O_RDONLY)
     try:
