@@ -52,7 +52,8 @@ class Mapped:
         """What to show, a line each."""
         told = [f"{self.share_known:.1%} of the interactions are with items of the catalogue"]
         if self.unknown_codes:
-            told.append(f"{self.unknown_codes:,} of {self.codes:,} codes are unknown; see {self.file}")
+            where = f"; see {self.file}" if self.file else ""
+            told.append(f"{self.unknown_codes:,} of {self.codes:,} codes are unknown{where}")
         if self.strangers:
             told.append(f"{self.strangers:,} lines of the mapping file name no item of the catalogue")
         return told
@@ -213,10 +214,13 @@ def _from_file(path: Path, place: dict[str, int]) -> tuple[dict[str, int], int]:
 
 def _write_unknown(home: ShopHome, lost: pl.DataFrame) -> Path | None:
     path = home.vault / "unknown-items.csv"
-    if lost.is_empty():
-        path.unlink(missing_ok=True)
-        return None
-    home.vault.mkdir(mode=0o700, parents=True, exist_ok=True)
     most = lost.sort(["interactions", "item"], descending=[True, False]).head(_MOST_SHOWN)
-    write_whole(path, most.rename({"item": "code"}).write_csv().encode())
+    try:
+        if lost.is_empty():
+            path.unlink(missing_ok=True)
+            return None
+        home.vault.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(path, most.rename({"item": "code"}).write_csv().encode())
+    except OSError:  # a full disk keeps nobody from taking part for want of this file
+        return None
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
 _LOOK = 500
+_SOURCE = {"data.kind", "data.path", "data.url", "data.table", "data.query"}
 ROLES = ("customer", "item", "time")
 Ask = Callable[[str, str], str]
 """Asks the operator a question with a proposal; gives the answer."""
@@ -67,7 +69,7 @@ class Configuring:
         change(self.document, self._placed())
         sought = any(name.startswith("data.") for name in self.changes)
         if first or sought:
-            self._look_at_data()
+            self._look_at_data(first or bool(_SOURCE & set(self.changes)))
         settings = checked(self.document, self.home.settings)
         self._check_delta(settings)
         mapped = any(name.startswith("catalogue.") for name in self.changes)
@@ -114,27 +116,28 @@ class Configuring:
             placed["data.password"] = f"file:{_from(self.home.root, Path(where))}"
         return placed
 
-    def _look_at_data(self) -> None:
-        """Propose what was not said: separator and encoding, columns, the format of times."""
+    def _look_at_data(self, new: bool) -> None:
+        """Propose what was not said: columns; of a new source also separator, encoding, time format."""
         data = checked(self.document, self.home.settings).data
-        if data.kind == "csv":
+        if new and data.kind == "csv":
             data = self._csv(data)
         source = source_of(self.home, data)
         found = source.columns()
-        self._columns(data, found)
-        self._format(checked(self.document, self.home.settings).data, source)
+        self._columns(data, found, new)
+        if new or "data.columns.time" in self.changes:
+            self._format(checked(self.document, self.home.settings).data, source)
 
     def _csv(self, data: Data) -> Data:
         try:
             separator, encoding = propose_csv(found_files("csv", self.home.root / data.path)[0])
-        except OSError:
+        except (OSError, EOFError, zlib.error):  # told when it is read
             return data
         for name, value in (("separator", separator), ("encoding", encoding)):
             if f"data.{name}" not in self.changes and value != getattr(data, name):
                 self._take(f"data.{name}", value, "by its first lines")
         return checked(self.document, self.home.settings).data
 
-    def _columns(self, data: Data, found: list[str]) -> None:
+    def _columns(self, data: Data, found: list[str], new: bool) -> None:
         proposed = propose_columns(found)
         for role in ROLES:
             name = f"data.columns.{role}"
@@ -155,7 +158,7 @@ class Configuring:
         taken = checked(self.document, self.home.settings).data.columns
         quantity = proposed.get("quantity")
         free = quantity not in (taken.customer, taken.item, taken.time)
-        if quantity and free and "data.columns.quantity" not in self.changes and not taken.quantity:
+        if new and quantity and free and "data.columns.quantity" not in self.changes and not taken.quantity:
             self._take("data.columns.quantity", quantity, "by its name; --quantity '' for none")
 
     def _format(self, data: Data, source: Source) -> None:

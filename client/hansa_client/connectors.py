@@ -6,7 +6,7 @@ can mend (no such file, column, table, connection) is one line that names the fi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import polars as pl
 
@@ -61,7 +61,8 @@ def read_interactions(
         rows, first, _ = _read(source.chunks(_roles(data), None), data.columns, None)
         report = count(rows, first, len(rows), True)
     else:
-        rows, report = _incremental(home, data, source, anew)
+        with rowcache.turn(home):
+            rows, report = _incremental(home, data, source, anew)
     return rows.filter(pl.col("reason") == 0).select(INTERACTIONS), report
 
 
@@ -127,8 +128,3 @@ def _larger(mark: Mark | None, chunk: Chunk) -> Mark | None:
     if not isinstance(top, str) or (mark is not None and mark.value >= top):
         return mark
     return Mark("text", top)
-
-
-def known_customers(rows: pl.DataFrame) -> Collection[str]:
-    """The customers of interactions, sorted."""
-    return rows["customer"].unique().sort().to_list()

@@ -19,7 +19,7 @@ def doctor(
 ) -> None:
     """Check everything that a shop needs, from the clock to the budget. Exit code 2 if anything fails.
 
-    It reads the data and asks the coordinator's proxy two empty requests; it charges and changes nothing,
+    It reads the data and asks the coordinator's proxy two empty requests; it charges nothing, sends nothing,
     and names no customer.
 
     Examples:

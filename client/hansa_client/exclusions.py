@@ -42,6 +42,7 @@ class Exclusions:
     def __init__(self, home: ShopHome) -> None:
         self._home = home
         self._path, self._key_path = home.excluded, home.root / "keys" / "exclusions.key"
+        self._key: bytes | None = None
         self._hashes = self._read()
 
     def __len__(self) -> int:
@@ -115,14 +116,15 @@ class Exclusions:
         self._hashes = hashes
 
     def _hash(self, customer: str) -> str:
-        try:
-            key = bytes.fromhex(self._key_path.read_text(encoding="ascii").strip())
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{self._key_path}: missing or damaged; restore it from a backup, or exclude everybody anew "
-                f"after removing {self._path.name}"
-            ) from error
-        return hmac.new(key, customer.encode(), hashlib.sha256).hexdigest()
+        if self._key is None:
+            try:
+                self._key = bytes.fromhex(self._key_path.read_text(encoding="ascii").strip())
+            except (OSError, ValueError) as error:
+                raise UsageError(
+                    f"{self._key_path}: missing or damaged; restore it from a backup, or exclude everybody "
+                    f"anew after removing {self._path.name}"
+                ) from error
+        return hmac.new(self._key, customer.encode(), hashlib.sha256).hexdigest()
 
 
 def _id(customer: str) -> str:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _Row = tuple[int, list[str] | None]
 """The line where a row ends, and its fields."""
+
+_VALUE = re.compile(r"[\d.,:/+\- TZ]*\d[\d.,:/+\- TZ]*|\S+@\S+")
+"""Numbers, dates and addresses, which name no column."""
 
 _SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
 
@@ -153,6 +157,11 @@ class CsvSource:
 
     def _position(self, role: str, name: str, place: str, names: list[str]) -> int:
         if name not in names:
+            if any(_VALUE.fullmatch(found) for found in names):  # then its names are somebody's
+                raise UsageError(
+                    f"shop.toml: data.path: the first line of {place} looks like a row; write the columns' "
+                    "names above it"
+                )
             hint = ""
             if len(names) == 1:
                 hint = f" (separator {self._separator!r}: perhaps data.separator is another one)"

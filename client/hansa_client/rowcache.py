@@ -8,10 +8,13 @@ are taken out here at once. It is one file for its owner alone and never leaves.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +50,18 @@ def path_of(home: ShopHome) -> Path:
     return home.vault / "interactions.parquet"
 
 
+@contextmanager
+def turn(home: ShopHome) -> Iterator[None]:
+    """Processes take turns with the file: nobody puts back what another has just taken out."""
+    home.vault.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = os.open(home.vault, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def recall(home: ShopHome, data: Data) -> Cached | None:
     """What was read of this very source; None if it was another one, or nothing, or the file is damaged."""
     try:
@@ -64,10 +79,11 @@ def recall(home: ShopHome, data: Data) -> Cached | None:
 
 
 def keep(home: ShopHome, data: Data, cached: Cached) -> None:
-    """Keep what was read, in one piece."""
+    """Keep what was read, in one piece; a full disk only means that everything is asked for next time."""
     mark = None if cached.mark is None else {"kind": cached.mark.kind, "value": cached.mark.value}
     about = {"source": _identity(data), "mark": mark, "first": cached.first}
-    _write(home, cached.rows, json.dumps(about))
+    with contextlib.suppress(OSError):
+        _write(home, cached.rows, json.dumps(about))
 
 
 def forget(home: ShopHome, customers: Collection[str]) -> int:
@@ -76,9 +92,14 @@ def forget(home: ShopHome, customers: Collection[str]) -> int:
     Returns:
         How many rows went.
     """
-    path = path_of(home)
-    if not path.exists():
+    if not path_of(home).exists():
         return 0
+    with turn(home):
+        return _forget(home, customers)
+
+
+def _forget(home: ShopHome, customers: Collection[str]) -> int:
+    path = path_of(home)
     try:
         content = path.read_bytes()
         about = pl.read_parquet_metadata(io.BytesIO(content))[_ABOUT]
@@ -103,7 +124,6 @@ def _identity(data: Data) -> str:
 
 
 def _write(home: ShopHome, rows: pl.DataFrame, about: str) -> None:
-    home.vault.mkdir(mode=0o700, parents=True, exist_ok=True)
     buffer = io.BytesIO()
     rows.write_parquet(buffer, metadata={_ABOUT: about})
     write_whole(path_of(home), buffer.getvalue())

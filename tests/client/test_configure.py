@@ -76,6 +76,16 @@ def test_again_it_changes_what_is_asked_for_and_keeps_the_operators_comments(ger
     assert "ceiling 4 -> 6" in capsys.readouterr().out
 
 
+def test_again_nothing_is_proposed_anew_for_the_same_source(german):
+    (german.root / "v.csv").write_text(GERMAN)
+    configure(
+        german, "--path", german.root / "v.csv", "--separator", ";", "--quantity", "", "--encoding", "cp1252"
+    )
+    assert configure(german, "--timezone", "Europe/Berlin") == 0
+    data = read_settings(german.settings).data
+    assert (data.encoding, data.columns.quantity, data.columns.timezone) == ("cp1252", "", "Europe/Berlin")
+
+
 def test_delta_cannot_change(german, capsys):
     configure(german, "--path", german.root / "verkauf.csv")
     before = german.settings.read_text()

@@ -155,6 +155,14 @@ def test_what_the_operator_can_mend_is_one_line_with_the_field(home, data, said)
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("row", ["alice,i0,2024-05-31", "alice@example.org,i0,may", "alice,i0,17"])
+def test_a_file_without_a_header_tells_nothing_of_its_first_row(home, row):
+    (home.root / "interactions.csv").write_text(row + "\n")
+    with pytest.raises(UsageError, match=r"the first line of interactions\.csv looks like a row") as caught:
+        read(home)
+    assert "alice" not in str(caught.value)
+
+
 # SQLite
 
 SQLITE = {
@@ -252,6 +260,21 @@ def test_postgresql_is_read_by_a_user_that_may_only_read(home, orders):
         "no quantity": 1,
         "returned or none bought": 1,
     }
+
+
+def test_names_and_queries_of_postgresql_hold_any_character(home, orders):
+    odd = 'a "b" %s :c'
+    quoted = odd.replace('"', '""')
+    orders.run(
+        f'CREATE TABLE "Shop"."{quoted}" ("{quoted}" text, sku text, bought text, qty text)',
+        f"INSERT INTO \"Shop\".\"{quoted}\" VALUES ('x%', 'M-0', '2024-05-31 12:00', '1')",
+    )
+    columns = {"customer": odd, "item": "sku", "time": "bought", "quantity": "qty"}
+    rows, _ = read(home, **pg(orders, table=f"Shop.{odd}", columns=columns))
+    assert rows.rows() == [("x%", "M-0", NOON)]
+    query = f'SELECT "{quoted}"::text AS k, * FROM "Shop"."{quoted}" WHERE sku LIKE \'%-0\' -- ;'
+    rows, _ = read(home, **pg(orders, table="", query=query, columns={**columns, "customer": "k"}))
+    assert rows.rows() == [("x%", "M-0", NOON)]
 
 
 def test_postgresql_is_streamed_in_a_read_only_transaction(home, orders, monkeypatch):
