@@ -81,7 +81,7 @@ class Training(_Section):
     threshold: int = Field(default=0, ge=0)
     colluders: int = Field(default=0, ge=0)
     trim: float = Field(default=0.0, ge=0, lt=0.5)
-    timeout: float = Field(default=600.0, gt=0, le=86_400)
+    timeout: float = Field(default=300.0, gt=0, le=86_400)
     settings: dict[str, float | int | str] = {}
 
 
