@@ -86,7 +86,7 @@ def _customers(data: ShopData, settings: ShopSettings) -> Iterator[Finding]:
         cut = int((lengths > cap).sum())
         cuts.append(f"{cut:,} have more than the {cap} items that {', '.join(names)} take")
     told = f"{count:,} customers, {int(lengths.sum()):,} items of theirs; {'; '.join(cuts)}"
-    if data.report.busiest > 0.05 and count > 100:
+    if data.report.busiest > max(0.05, 20 / count):  # twenty times as many as others have
         fix = "is it a code for guests? hansa client exclude it"
         yield Finding("customers", "warn", f"{told}; one has {data.report.busiest:.0%} of all", fix)
     else:

@@ -210,6 +210,12 @@ def test_sqlite_cannot_be_written_to(home, shop_db, query):
     assert shop_db.execute('SELECT COUNT(*) FROM "or""der s"').fetchone() == (5,)
 
 
+def test_sqlite_is_opened_read_only(home, shop_db):
+    source = SqlSource(settings(**SQLITE, table="x").data, home.root)
+    with source._engine.connect() as connection, pytest.raises(Exception, match="readonly"):
+        connection.exec_driver_sql('DELETE FROM "or""der s"')
+
+
 def test_a_missing_table_lists_those_there_are(home, shop_db):
     with pytest.raises(UsageError, match=r"no table or view 'sales'.*der s"):
         read(home, **SQLITE, table="sales")
