@@ -28,10 +28,10 @@ from hansa.errors import HansaError, UsageError, VerificationError
 from hansa.secagg.markers import MarkerFolder
 from hansa_client.config import read_settings
 from hansa_client.deployed import read_invitation
+from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
 from hansa_client.joining import card_path
 from hansa_client.keys import load_key, write_new
-from hansa_client.replies import sync, write_whole
 from hansa_client.sealing import seal, unseal
 
 _NO_FILE = 0
