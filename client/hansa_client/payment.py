@@ -2,8 +2,8 @@
 
 **Guarantee:** every release is charged by itself. A round whose plan's charge is used up, by a reply that was
 lost on its way, is a plan of its own to the ledger: reserved under the same ceiling by the same rule, or
-refused. Its noise is fresh. A shop pays for at most ``repeats`` of them a run, however often it is asked.
-A run that was accepted before the ledger was reconciled is over: its marks and replies may be older than what
+refused. Its noise is fresh. A shop pays for at most ``repeats`` of them a run, however often it is asked. A
+run that was accepted before the ledger was reconciled is over: what is known of it may be older than what
 was done.
 """
 

@@ -205,10 +205,15 @@ class LeaveNotice(Document):
     key: str = Field(pattern=_HEX)
     signature: str = Field(pattern="^[0-9a-f]{128}$")
 
+    @field_validator("league", "shop")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        return _name(value)
+
     @classmethod
     def make(cls, league: str, shop: str, key: Ed25519PrivateKey) -> LeaveNotice:
         """A signed notice."""
-        parts = _name(league).encode(), _name(shop).encode()
+        parts = league.encode(), shop.encode()
         public = key.public_key().public_bytes_raw().hex()
         return cls(league=league, shop=shop, key=public, signature=sign(key, "leave", *parts).hex())
 

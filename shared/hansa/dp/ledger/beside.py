@@ -28,6 +28,10 @@ class Mark:
     hash: str
     inode: int
 
+    def line(self) -> bytes:
+        """As it lies in its file."""
+        return (json.dumps(asdict(self)).ljust(_WIDTH - 1) + "\n").encode("ascii")
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -87,10 +91,9 @@ class Beside:
 
     def write_mark(self, mark: Mark, *, sync: bool = False) -> None:
         """Overwrite the mark in place; with ``sync`` it is on the disk before the call returns."""
-        line = json.dumps(asdict(mark)).ljust(_WIDTH - 1) + "\n"
         descriptor = os.open(self.mark_path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.pwrite(descriptor, line.encode("ascii"), 0)
+            os.pwrite(descriptor, mark.line(), 0)
             if sync:
                 os.fsync(descriptor)
         finally:
