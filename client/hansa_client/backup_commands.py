@@ -33,7 +33,7 @@ def backup(
 
         hansa client backup corner-0317.backup
 
-        hansa client backup corner-0317.backup --passphrase file:/etc/hansa/backup.txt
+        hansa client backup corner.backup --passphrase file:secret.txt
     """
     from hansa_client.backup import save
     from hansa_client.home import ShopHome

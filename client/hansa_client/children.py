@@ -7,7 +7,6 @@ last heard from the coordinator: its process being there says nothing.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hansa_client.config import read_settings
 from hansa_client.home import ShopHome
+from hansa_client.logs import set_up
 from hansa_client.notes import CONTACT, SECRET, write_note
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def be_node(home: ShopHome, port: int) -> None:
     from hansa_client.deployed import read_invitation
     from hansa_client.runtime import run_node
 
+    set_up(home)  # Flower has brought handlers of its own
     settings = read_settings(home.settings)
     arguments = [
         *("--superlink", read_invitation(home).address),
@@ -45,6 +46,7 @@ def be_executor(home: ShopHome, port: int, shops: Resolver) -> None:
     from hansa_client.executor import Executor
     from hansa_client.runtime import NodeRuntime
 
+    set_up(home)
     secret = (home.state / SECRET).read_bytes()
     Executor(home, shops).serve(NodeRuntime(f"127.0.0.1:{port}", secret))
 
@@ -74,21 +76,11 @@ def follow_parent() -> None:
     threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
-def log_to_stderr() -> None:
-    """Have this package's lines in the process's log; Flower's come by themselves."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    own = logging.getLogger("hansa_client")
-    own.setLevel(logging.INFO)
-    own.propagate = False
-    own.addHandler(handler)
-
-
 def main(arguments: list[str]) -> None:
     """Be the process that ``arguments`` name."""
     role, home, port = arguments[0], ShopHome(Path(arguments[1])), int(arguments[2])
     follow_parent()
-    log_to_stderr()
+    set_up(home)
     if role == "node":
         be_node(home, port)
     else:

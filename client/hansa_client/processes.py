@@ -29,6 +29,7 @@ from hansa.errors import RefusalError, UsageError
 from hansa.quiet import SWITCHES
 from hansa_client.config import ShopSettings, read_settings
 from hansa_client.home import ShopHome
+from hansa_client.logs import set_up
 from hansa_client.notes import ACTIVITY, CONTACT, LOCK, PAUSE, SECRET, read_note
 
 log = logging.getLogger(__name__)
@@ -357,5 +358,5 @@ def _shorten(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up(ShopHome(Path(sys.argv[1])))
     supervise(ShopHome(Path(sys.argv[1])))

@@ -41,9 +41,9 @@ def start(
 
     shop = ShopHome.found(home)
     if foreground:
-        import logging
+        from hansa_client.logs import set_up
 
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        set_up(shop, foreground=True)
         processes.supervise(shop)
         return
     process = processes.start(shop)

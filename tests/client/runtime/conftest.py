@@ -112,7 +112,7 @@ import numpy as np
 from hansa.dp.ledger.file import LedgerFile
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
-from hansa_client.children import be_executor, follow_parent, log_to_stderr
+from hansa_client.children import be_executor, follow_parent
 from hansa_client.config import read_settings
 from hansa_client.home import ShopHome
 from hansa_client.replies import ReplyFolder
@@ -131,7 +131,7 @@ def shop(config):
     )
 
 follow_parent()
-log_to_stderr()
+
 be_executor(home, port, shop)
 """
 

@@ -140,7 +140,7 @@ def hostile(league, honest, approved):
 )
 def test_what_no_protocol_has_is_refused_on_both_sides(league, hostile, tried, reason):
     assert hostile[tried] == {"code": 7, "reason": REFUSED + reason}
-    assert REFUSED + reason in (league.home.logs / "executor.log").read_text()
+    assert REFUSED + reason in (league.home.logs / "hansa.log").read_text()
 
 
 def test_an_unapproved_bundle_is_refused_and_waits_for_the_operator(league, hostile):
@@ -171,7 +171,7 @@ def test_not_a_line_of_any_bundle_ran_at_the_shop(league, hostile):
 def test_what_leaves_the_ranges_is_an_ordinary_refusal(league, hostile, tried, reason):
     said = hostile[tried]
     assert (said["records"], said["accepted"], said["reason"]) == (["answer"], False, reason)
-    assert reason in (league.home.logs / "executor.log").read_text()
+    assert reason in (league.home.logs / "hansa.log").read_text()
 
 
 def test_a_plan_outside_the_ranges_waits_for_the_operator(league, hostile):

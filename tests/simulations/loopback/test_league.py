@@ -121,7 +121,7 @@ def test_a_shop_whose_budget_is_spent_says_so_and_the_others_go_on(league):
     spent = json.loads(league.hansa("client", "ledger", "show", str(ledger(league, "east")), "--json"))[
         "spent"
     ]
-    league.client("east", "configure", "--epsilon", f"{spent + 1:.3f}", "--no-read")
+    league.client("east", "configure", "--epsilon", f"{spent + 0.05:.4f}", "--no-read")
     league.server("train", "--run", "without-east", "--epsilon", "2")
     (enrolment,) = [line for line in league.rounds("without-east") if "enrolled" in line]
     assert enrolment["refused"] == {"east": "the plan does not fit the shop's budget"}
