@@ -56,6 +56,8 @@ def save(home: ShopHome, path: Path, passphrase: str) -> list[str]:
     """
     read_invitation(home)
     load_key(home)
+    if not home.ledger.exists():  # from such a backup a shop that has spent could begin at nothing
+        raise UsageError(f"{home.ledger}: no ledger to back up; 'hansa client configure' opens it")
     if path.exists():
         raise UsageError(f"{path}: it is there already; give another name")
     try:
@@ -166,8 +168,6 @@ def _marks(home: ShopHome) -> dict[str, bytes]:
 
 def _ledger(home: ShopHome) -> dict[str, bytes]:
     """The ledger between two entries, its key, and a mark that fits no file."""
-    if not home.ledger.exists():
-        return {}
     beside = Beside(home.ledger)
     try:
         with store.reading(home.ledger) as base, closing(sqlite3.connect(":memory:")) as copy:

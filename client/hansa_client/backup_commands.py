@@ -64,13 +64,14 @@ def restore(
     place = ShopHome.found(home)
     names = backup.restore(file, place, _passphrase(passphrase, new=False))
     print(f"{place.root}: {len(names)} files restored")
-    if place.ledger.exists():
-        print(
-            f"Its ledger is refused until it is reconciled. Get the last receipt from the coordinator\n"
-            f"('hansa server receipts', into a file), then\n"
-            f"    hansa client ledger reconcile {place.ledger} --receipt FILE\n"
-            f"Where there is none: --without-receipt, which counts the whole ceiling as spent, for good"
-        )
+    print(
+        f"Its ledger is refused until it is reconciled. Get the last receipt from the coordinator\n"
+        f"('hansa server receipts', into a file), then\n"
+        f"    hansa client ledger reconcile {place.ledger} --receipt FILE\n"
+        f"Where there is none: --without-receipt, which counts the whole ceiling as spent, for good\n"
+        f"Customers who have opted out since the backup are not on the list: before the start,\n"
+        f"    hansa client exclude --file FILE --home {place.root}"
+    )
     print("Runs that were under way are over for this shop. Never let the shop that was copied run again.")
 
 

@@ -118,18 +118,24 @@ def read_invitation(home: ShopHome) -> Invitation:
 
 
 def member_of(home: ShopHome, settings: ShopSettings, name: str) -> Member | None:
-    """The shop's own side of the roster that its operator has approved; None if there is none yet.
+    """The shop's own side of the roster that its operator has approved.
+
+    None if there is none yet, or it lists another key of this shop, which has new ones: then masked rounds
+    wait for the next roster, and runs that need none go on.
 
     Raises:
         UsageError: The files do not fit each other.
     """
     if not home.roster.exists():
         return None
-    masking = settings.masking
+    masking, key = settings.masking, load_key(home)
+    roster = Roster.from_json(home.roster.read_text(encoding="utf-8"))
+    if roster.keys.get(name) != key.public_key().public_bytes_raw():
+        return None
     return Member(
         name=name,
-        key=load_key(home),
-        roster=Roster.from_json(home.roster.read_text(encoding="utf-8")),
+        key=key,
+        roster=roster,
         vouched=frozenset(masking.vouched),
         threshold=masking.threshold,
         honest=masking.honest,

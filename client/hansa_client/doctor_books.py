@@ -12,6 +12,7 @@ from hansa.secagg.roster import Roster
 from hansa_client.config import ShopSettings
 from hansa_client.findings import Finding
 from hansa_client.home import ShopHome
+from hansa_client.keys import read_key
 
 
 def books(home: ShopHome, settings: ShopSettings) -> Iterator[Finding]:
@@ -74,6 +75,13 @@ def _roster(home: ShopHome, ledger: LedgerFile, settings: ShopSettings) -> Findi
     roster = Roster.from_json(home.roster.read_text(encoding="utf-8"))
     if ledger.roster != roster.digest:
         return Finding("roster", "fail", "the ledger has no approval of roster.json", approve)
+    try:
+        own = read_key(home.key).public_key().public_bytes_raw()
+    except HansaError as error:
+        return Finding("roster", "fail", str(error), "hansa client restore")
+    if own not in roster.keys.values():
+        detail = "roster.json has an earlier key of this shop, so masked sums are refused"
+        return Finding("roster", "warn", detail, f"get the league's new roster; {approve}")
     terms = settings.masking
     vouched = set(terms.vouched)
     if not vouched <= set(ledger.vouched) | set(roster.keys):

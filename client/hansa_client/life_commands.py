@@ -108,9 +108,7 @@ def leave(
 
     place = ShopHome.found(home)
     told = read_invitation(place)
-    if not yes and not typer.confirm(
-        f"{told.shop} leaves {told.league}, and its connection's key is deleted?"
-    ):
+    if not yes and not _agreed(f"{told.shop} leaves {told.league}, and its connection's key is deleted?"):
         raise RefusalError("nothing was changed; --yes leaves without asking")
     path = leaving.leave(place)
     print(
@@ -119,3 +117,11 @@ def leave(
         f"Kept: the ledger {place.ledger.parent}, the models {place.models}, what serves {place.vault}\n"
         f"Next: send {path} to the coordinator, for 'hansa server remove {told.shop}'"
     )
+
+
+def _agreed(question: str) -> bool:
+    """Whether somebody says yes; nobody being there is a no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False

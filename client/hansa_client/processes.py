@@ -216,6 +216,11 @@ def ready(home: ShopHome) -> ShopSettings:
     Raises:
         UsageError: It has not.
     """
+    if home.key.exists() and not home.node_key.exists():
+        raise UsageError(
+            f"{home.node_key}: not there, as where a shop has left; 'hansa client rotate-keys' makes new "
+            "keys, which the coordinator has to admit"
+        )
     for path, fix in {
         home.invitation: "hansa client init",
         home.authority: "hansa client init",

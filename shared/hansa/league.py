@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,9 @@ from hansa.secagg.parameters import NAME_RULE, is_name
 
 _HEX = "^[0-9a-f]{64}$"
 _INVITATION, _CATALOGUE = "invitation.json", "catalogue.csv"
+
+# All that zipfile raises for bytes that are no archive, or no longer one.
+_DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 D = TypeVar("D", bound="Document")
 
@@ -112,7 +116,7 @@ class Invitation(Document):
         try:
             with zipfile.ZipFile(path) as archive:
                 text, catalogue = archive.read(_INVITATION), archive.read(_CATALOGUE)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise UsageError(f"{path}: not an invitation of 'hansa server invite' ({error})") from error
         invitation = cls.from_json(text, str(path))
         if hashlib.sha256(catalogue).hexdigest() != invitation.catalogue:

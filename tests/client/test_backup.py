@@ -275,6 +275,43 @@ def test_no_masked_stage_is_done_again_from_an_older_copy(shop, tmp_path, quick,
     assert not advertise(place, new, 1, 1, member).accepted
 
 
+def test_before_it_is_reconciled_not_even_the_first_stage_is_done(shop, tmp_path, quick, member):
+    """Others must not count on a shop that will not pay; nor may a stage be done again meanwhile."""
+    the_plan = masked("m").model_copy(update={"roster": member.roster.digest})
+    LedgerFile(shop.ledger, BUDGET).approve(member.roster.digest, member.vouched - {"corner"})
+    assert accept(shop, the_plan, member=member).accepted
+    place = moved(shop, tmp_path)
+    shutil.copytree(shop.plans, place.plans)
+    answer = advertise(place, the_plan, 1, 1, member)
+    assert answer.reason == "the shop's ledger cannot be used now"
+    assert [path.name for path in place.markers.iterdir()] == ["markers"]
+
+
+def test_a_shop_without_a_ledger_has_no_backup(tmp_path, invitation, quick):
+    """From one a shop that has spent since could begin anew at nothing."""
+    home = ShopHome(tmp_path / "new")
+    found_shop(home, invitation(tmp_path))
+    with pytest.raises(UsageError, match="no ledger to back up; 'hansa client configure' opens it"):
+        backup.save(home, tmp_path / "x", SECRET)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_restored_ledger_refuses_even_if_nothing_was_spent_yet(shop, tmp_path, quick):
+    """A ledger of one entry without a mark passes for one whose creation was cut short."""
+    place = moved(shop, tmp_path)
+    assert len(read_file(place.ledger)[0]) == 1
+    with pytest.raises(RefusalError, match="it is a copy"):
+        LedgerFile(place.ledger, BUDGET).reserve("r", ())
+
+
+def test_the_operator_is_told_of_those_who_have_opted_out_since(shop, tmp_path, quick, capsys, monkeypatch):
+    monkeypatch.setenv("BACKUP", SECRET)
+    backup.save(shop, tmp_path / "x", SECRET)
+    given = ["--passphrase", "env:BACKUP", "--home", str(tmp_path / "place")]
+    assert main(["client", "restore", str(tmp_path / "x"), *given]) == 0
+    assert f"hansa client exclude --file FILE --home {tmp_path / 'place'}" in capsys.readouterr().out
+
+
 def test_marks_come_back_and_rounds_only_go_forward(shop, tmp_path, quick):
     for stage in STAGES:
         MarkerFolder(shop.markers).claim("r", 3, 1, stage, b"")

@@ -20,7 +20,7 @@ from hansa_client.doctor import examine
 from hansa_client.doctor_books import books
 from hansa_client.doctor_data import look_at_data, usual_caps
 from hansa_client.doctor_network import CONTROL, FLEET, network
-from hansa_client.keys import make_key, make_node_key
+from hansa_client.keys import load_key, make_key, make_node_key
 from hansa_client.notes import CONTACT, write_note
 from hansa_server.authority import make_authority, make_certificate
 from hansa_server.home import ServerHome
@@ -250,13 +250,19 @@ def test_a_spent_budget_is_noticed(shop):
 @pytest.mark.parametrize(("vouched", "state"), [(("corner", "b", "c", "d"), "ok"), (("corner", "b"), "warn")])
 def test_the_roster_is_enough_for_the_shops_terms(shop, vouched, state):
     names = ("corner", "b", "c", "d")
-    roster = Roster({name: Ed25519PrivateKey.generate().public_key().public_bytes_raw() for name in names})
+    keys = {name: Ed25519PrivateKey.generate() for name in names} | {"corner": load_key(shop)}
+    roster = Roster({name: key.public_key().public_bytes_raw() for name, key in keys.items()})
     shop.roster.write_text(roster.to_json())
     assert of(book_findings(shop), "roster").state == "fail"
     LedgerFile(shop.ledger).approve(roster.digest, vouched)
     said = json.dumps(list(vouched))
     shop.settings.write_text(shop.settings.read_text().replace("vouched = []", f"vouched = {said}"))
     assert of(book_findings(shop), "roster").state == state
+    shop.key.unlink()
+    assert "restore it from a backup" in of(book_findings(shop), "roster").detail
+    make_key(shop.key)  # as after a rotation
+    finding = of(book_findings(shop), "roster")
+    assert (finding.state, "an earlier key of this shop" in finding.detail) == ("warn", True)
 
 
 # All of it

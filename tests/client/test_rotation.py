@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -7,10 +8,13 @@ import pytest
 from hansa.cli import main
 from hansa.errors import RefusalError, UsageError, VerificationError
 from hansa.league import Invitation, KeyCard, LeaveNotice
+from hansa.secagg.roster import Roster
 from hansa_client import leaving, processes, rotation
+from hansa_client.config import ShopSettings
+from hansa_client.deployed import member_of
 from hansa_client.home import ShopHome
 from hansa_client.joining import card_path, found_shop
-from hansa_client.keys import load_key, load_node_key, shop_fingerprint
+from hansa_client.keys import load_key, load_node_key, make_key, shop_fingerprint
 
 
 class PowerCutError(BaseException):
@@ -150,6 +154,22 @@ def test_a_shop_that_runs_keeps_its_keys(shop, monkeypatch):
     assert public(shop) == old
 
 
+def test_until_the_next_roster_masked_rounds_wait_and_others_go_on(shop, tmp_path):
+    """A roster with the earlier key is no error that would stop the shop as a whole."""
+    others = {
+        name: make_key(tmp_path / name).public_key().public_bytes_raw() for name in ("mill", "depot", "quay")
+    }
+    own = load_key(shop).public_key().public_bytes_raw()
+    shop.roster.write_text(Roster({"corner": own, **others}).to_json())
+    assert member_of(shop, ShopSettings(), "corner") is not None
+    card = rotation.begin(shop)
+    assert member_of(shop, ShopSettings(), "corner") is not None
+    rotation.finish(shop)
+    assert member_of(shop, ShopSettings(), "corner") is None
+    shop.roster.write_text(Roster({"corner": bytes.fromhex(card.key), **others}).to_json())
+    assert member_of(shop, ShopSettings(), "corner") is not None
+
+
 def test_who_leaves_runs_nothing_more_and_keeps_ledger_and_models(shop, capsys):
     card = sent(shop)
     rotation.begin(shop)
@@ -178,7 +198,9 @@ def test_who_leaves_runs_nothing_more_and_keeps_ledger_and_models(shop, capsys):
     assert 'dp = ["local"]' in shop.settings.read_text()
     assert shop.ledger.read_text() == "spent"
     assert (shop.models / "v1").is_dir()
-    with pytest.raises(UsageError, match="node: not there"):
+    with pytest.raises(
+        UsageError, match="node: not there, as where a shop has left; 'hansa client rotate-keys'"
+    ):
         processes.ready(shop)
     leaving.leave(shop)  # safe to repeat
 
@@ -186,6 +208,13 @@ def test_who_leaves_runs_nothing_more_and_keeps_ledger_and_models(shop, capsys):
 def test_nothing_leaves_without_a_yes(shop, monkeypatch):
     monkeypatch.setattr("typer.confirm", lambda question: False)
     assert main(["client", "leave", "--home", str(shop.root)]) == 3
+    assert shop.node_key.exists()
+
+
+def test_where_nobody_can_be_asked_nothing_leaves(shop, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["client", "leave", "--home", str(shop.root)]) == 3
+    assert "--yes leaves without asking" in capsys.readouterr().err
     assert shop.node_key.exists()
 
 

@@ -80,6 +80,19 @@ def test_an_invitation_with_another_catalogue_is_damaged(tmp_path):
         Invitation.load(write(tmp_path / "x", catalogue=CATALOGUE + b"c,Cider\n"))
 
 
+def test_no_damaged_byte_of_an_invitation_goes_unnoticed_or_crashes(tmp_path):
+    path = tmp_path / "corner.invite"
+    told().save(path, CATALOGUE)
+    whole, noticed = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:  # a byte may say nothing, such as one of a date
+            assert Invitation.load(path) == (told(), CATALOGUE)
+        except UsageError:
+            noticed += 1
+    assert noticed > len(whole) / 2
+
+
 def test_a_file_that_is_cut_or_missing_is_no_invitation(tmp_path):
     told().save(tmp_path / "x", CATALOGUE)
     (tmp_path / "cut").write_bytes((tmp_path / "x").read_bytes()[:-30])
