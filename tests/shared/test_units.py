@@ -55,6 +55,9 @@ def test_services_are_confined_to_their_folder(side: str) -> None:
             assert unit["Service"]["Restart"] == "on-failure"
             assert unit["Service"]["RestartSec"] == "10"
             assert unit["Unit"]["StartLimitBurst"] == "5"
+    if "hansa-shop.service" in services:  # a shop that has left is not started over and over
+        prevented = services["hansa-shop.service"]["Service"]["RestartPreventExitStatus"]
+        assert prevented == str(UsageError.exit_code)
 
 
 @pytest.mark.parametrize("side", SIDES)
