@@ -35,7 +35,7 @@ FIELDS = ("shop", "run", "round", "kind", "reason")
 WITHHELD = "a message of a library, which is not kept"
 
 _OWN = {"hansa", "hansa_client", "hansa_server", "hansa_simulations"}
-_PLAIN = re.compile(r"[A-Za-z0-9 ._:/'(),-]{1,200}")
+_PLAIN = re.compile(r"[A-Za-z0-9 ._:/'(),;-]{1,200}")
 _HEARD = "httpx"  # Hansa listens to the figures of its records; they are about the coordinator
 
 
@@ -143,7 +143,7 @@ class LogFile(logging.Handler):
             self.handleError(record)
 
     def _write(self, line: bytes) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         turn = os.open(self._path.with_name(f".{self._path.name}.turn"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(turn, fcntl.LOCK_EX)
