@@ -41,7 +41,7 @@ DEAF = 180.0
 """Seconds after which a node that has not asked for messages, with none in hand, is started again."""
 ONLINE = 60.0
 """Seconds since the coordinator was heard of for which a shop counts as connected."""
-_LONGEST_PAUSE = 60.0
+_LONGEST_PAUSE = 10.0
 _STEADY = 120.0
 _MOST_LOG = 5_000_000
 _TICK = 0.2
