@@ -218,7 +218,7 @@ def test_a_shop_that_the_coordinator_made_up_is_on_no_roster_that_others_approve
     league.server("invite", "sybil", "--out", str(league.folder / "sybil.invite"))
     league.hansa("client", "init", str(league.folder / "sybil.invite"), "--home", str(sybil))
     league.server("admit", str(sybil / "sybil.keys.json"))
-    league.server("train", "--run", "with-sybil", "--epsilon", "1", expect=3)
+    league.server("train", "--run", "with-sybil", "--epsilon", "1", "--threshold", "4", expect=3)
     (line,) = [line for line in league.rounds("with-sybil") if "enrolled" in line]
     assert line["enrolled"] == []
     assert {line["refused"][name] for name in SHOPS} == {"the roster waits for the operator's approval"}
