@@ -9,8 +9,8 @@ reconciled, wherever it lies: its mark names no file. Reconciled against a recei
 it is refused; without one it is closed for good. Every run that it knows is over (``hansa_client.payment``),
 so that marks of masked rounds that are as old as the copy can allow none that may have been done before.
 Customers' opt-outs are as old as the copy: the shop reads no data until its operator has said who has opted
-out since (``hansa_client.exclusions``). Assumptions: the receipt is the last that the coordinator got, and the
-shop that was copied runs no more.
+out since (``hansa_client.exclusions``). Assumptions: the receipt is the last that the coordinator got, and
+the shop that was copied runs no more.
 """
 
 from __future__ import annotations

@@ -143,8 +143,8 @@ def refuse_unconfirmed(home: ShopHome) -> None:
     """
     if home.unconfirmed.exists():
         raise RefusalError(
-            f"{home.excluded}: as old as the backup that was restored; run 'hansa client exclude --file FILE' "
-            "with who has opted out since, or 'hansa client exclude --confirm' if nobody has",
+            f"{home.excluded}: as old as the backup that was restored; run 'hansa client exclude --file "
+            "FILE' with who has opted out since, or 'hansa client exclude --confirm' if nobody has",
             reason=UNCONFIRMED,
         )
 
