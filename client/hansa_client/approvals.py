@@ -203,7 +203,11 @@ def _subject(kind: str, request: Request) -> tuple[str, int]:
 
 
 def outside_ranges(plan: Plan, settings: ShopSettings) -> list[str]:
-    """Names of the ranges that a plan leaves."""
+    """Names of the ranges that a plan leaves.
+
+    Epsilon alone is not enough: what a release discloses of the few customers of a sample that is rarer than
+    delta hardly counts in it, whence the least noise multiplier.
+    """
     ranges: Approvals = settings.approvals
     hidden = plan.dp == "distributed"
     return [
@@ -211,6 +215,7 @@ def outside_ranges(plan: Plan, settings: ShopSettings) -> list[str]:
         for name, inside in {
             "dp": plan.dp in ranges.dp,
             "method": plan.method in ranges.methods,
+            "noise": all(release.noise_multiplier >= ranges.noise for release in plan.releases),
             "releases": len(plan.releases) <= ranges.releases,
             "shops": not hidden or plan.shops >= ranges.shops,
             "delta": plan.delta <= settings.budget.delta,

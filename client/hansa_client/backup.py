@@ -8,7 +8,9 @@ customers' data, models, logs, accepted plans and kept replies.
 reconciled, wherever it lies: its mark names no file. Reconciled against a receipt that is newer than the copy
 it is refused; without one it is closed for good. Every run that it knows is over (``hansa_client.payment``),
 so that marks of masked rounds that are as old as the copy can allow none that may have been done before.
-Assumptions: the receipt is the last that the coordinator got, and the shop that was copied runs no more.
+Customers' opt-outs are as old as the copy: the shop reads no data until its operator has said who has opted
+out since (``hansa_client.exclusions``). Assumptions: the receipt is the last that the coordinator got, and
+the shop that was copied runs no more.
 """
 
 from __future__ import annotations
@@ -107,6 +109,7 @@ def restore(path: Path, home: ShopHome, passphrase: str) -> list[str]:
         for name, content in files.items():
             _make_folders(draft, draft / name)
             write_new(draft / name, content)
+        write_new(draft / home.unconfirmed.name, b"")
         for folder in {draft, *((draft / name).parent for name in files)}:
             sync(folder)
         ready = sorted(draft.iterdir(), key=lambda each: each.name == home.invitation.name)

@@ -52,7 +52,8 @@ def restore(
     """Make a shop's folder from a backup. The shop that was copied must not run any more, anywhere.
 
     Its ledger is refused until 'hansa client ledger reconcile' has compared it with the last receipt that the
-    coordinator holds ('hansa server receipts'). Runs that were under way are not continued.
+    coordinator holds ('hansa server receipts'). No data are read until 'hansa client exclude' was told who
+    has opted out since. Runs that were under way are not continued.
 
     Examples:
 
@@ -69,8 +70,9 @@ def restore(
         f"('hansa server receipts', into a file), then\n"
         f"    hansa client ledger reconcile {place.ledger} --receipt FILE\n"
         f"Where there is none: --without-receipt, which counts the whole ceiling as spent, for good\n"
-        f"Customers who have opted out since the backup are not on the list: before the start,\n"
-        f"    hansa client exclude --file FILE --home {place.root}"
+        f"Who has opted out since the backup is not on the list, so the shop reads no data until\n"
+        f"    hansa client exclude --file FILE --home {place.root}\n"
+        f"or, if nobody has, --confirm in place of --file FILE"
     )
     print("Runs that were under way are over for this shop. Never let the shop that was copied run again.")
 

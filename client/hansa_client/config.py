@@ -89,13 +89,27 @@ class BudgetSettings(_Section):
 
     Attributes:
         epsilon: Of everything that ever leaves.
-        delta: Of the whole lifetime; it cannot be changed later.
+        delta: Of the whole lifetime; it cannot be changed later. Default: ``hansa.plan.default_delta`` of the
+            customers.
         customers: A round figure that the shop declares as its number of customers; it is public.
     """
 
     epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     delta: float = Field(default=1e-5, gt=0, lt=1)
     customers: int = Field(default=1000, gt=0)
+
+    @model_validator(mode="after")
+    def _delta_of_customers(self) -> BudgetSettings:
+        if "delta" not in self.model_fields_set:
+            from hansa.plan import default_delta
+
+            object.__setattr__(self, "delta", default_delta(self.customers))
+        return self
+
+    @property
+    def loose(self) -> bool:
+        """Whether delta is so large that it would permit to publish a customer now and then in the clear."""
+        return self.delta > 1 / self.customers
 
 
 class Approvals(_Section):
@@ -106,6 +120,9 @@ class Approvals(_Section):
         dp: DP models; ``central`` and ``none`` are never allowed.
         methods: Methods.
         epsilon: Most that one plan may cost, at the ledger's delta.
+        noise: Least noise multiplier of any release, under ``distributed`` that of the whole noise. A plan
+            that samples customers with less probability than delta has a small epsilon with hardly any noise,
+            and those few in the clear. Recommended plans have 0.34 or more up to epsilon 16.
         releases: Most releases of one plan.
         repeats: How many lost rounds of one run may be paid again.
         shops: Fewest shops invited, where a shop's part is hidden in a sum.
@@ -116,6 +133,7 @@ class Approvals(_Section):
     dp: tuple[Literal["local", "distributed"], ...] = ("distributed",)
     methods: tuple[Method, ...] = ("popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd")
     epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    noise: float = Field(default=0.3, gt=0, allow_inf_nan=False)
     releases: int = Field(default=100, gt=0)
     repeats: int = Field(default=2, ge=0)
     shops: int = Field(default=3, ge=1)

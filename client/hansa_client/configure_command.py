@@ -41,7 +41,9 @@ def configure(
         str | None, _text("--mapping", "Or a CSV file of code and item_id; '' for none.")
     ] = None,
     epsilon: Annotated[float | None, typer.Option(help="The lifetime ceiling.")] = None,
-    delta: Annotated[float | None, typer.Option(help="Of the whole lifetime; set once.")] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Of the whole lifetime; set once. Default: by --customers.")
+    ] = None,
     customers: Annotated[
         int | None, typer.Option(help="A round figure above the number of customers; it is public.")
     ] = None,
@@ -53,6 +55,7 @@ def configure(
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="A method that is allowed; repeatable.")] = None,
     plan_epsilon: Annotated[float | None, typer.Option(help="Most that one plan may cost.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Least noise multiplier of any release.")] = None,
     releases: Annotated[int | None, typer.Option(help="Most releases of one plan.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Lost rounds of a run that are paid again.")] = None,
     shops: Annotated[int | None, typer.Option(help="Fewest shops invited.")] = None,
@@ -114,6 +117,7 @@ def configure(
         "approvals.dp": dp or None,
         "approvals.methods": method or None,
         "approvals.epsilon": plan_epsilon,
+        "approvals.noise": noise,
         "approvals.releases": releases,
         "approvals.repeats": repeats,
         "approvals.shops": shops,

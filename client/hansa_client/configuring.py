@@ -66,6 +66,7 @@ class Configuring:
         self._settle("data.query", "data.table")
         if first and self.ask is not None:
             self._ask_for_source(self.ask)
+        self._propose_delta(first)
         change(self.document, self._placed())
         sought = any(name.startswith("data.") for name in self.changes)
         if first or sought:
@@ -102,8 +103,28 @@ class Configuring:
                 if name not in self.changes and not (name == "data.table" and self.changes.get("data.query")):
                     self.changes[name] = ask(question, proposal)
         for name, question, proposal in _OF_BUDGET:
+            if name == "budget.delta":
+                proposal = repr(self._fitting_delta())
             if name not in self.changes:
                 self.changes[name] = _number(name, ask(question, proposal))
+
+    def _fitting_delta(self) -> float:
+        from hansa.plan import default_delta
+
+        declared = checked(self.document, self.home.settings).budget.customers
+        return default_delta(int(self.changes.get("budget.customers", declared)))
+
+    def _propose_delta(self, first: bool) -> None:
+        """Before there is a ledger, delta follows the number of customers unless it is said."""
+        named = "budget.delta" in self.changes or self.home.ledger.exists()
+        if named or not (first or "budget.customers" in self.changes):
+            return
+        if self.changes.get("budget.customers", 1) < 1:  # told when the settings are checked
+            return
+        delta = self._fitting_delta()
+        if delta != checked(self.document, self.home.settings).budget.delta:
+            change(self.document, {"budget.delta": delta})
+            self.say(f"budget.delta = {delta:g}: by the number of customers")
 
     def _placed(self) -> Mapping[str, object]:
         """Paths as seen from the shop's folder: one that is given is seen from where the operator is."""
@@ -189,8 +210,19 @@ class Configuring:
     def _check_delta(self, settings: ShopSettings) -> None:
         from hansa.dp.ledger.file import LedgerFile
 
+        most = 1 / settings.budget.customers
+        loose = (
+            f"budget.delta: {settings.budget.delta:g} is above 1 / customers, {most:.3g}, which would permit "
+            "to give a customer away in whole now and then"
+        )
         if not self.home.ledger.exists():
+            if settings.budget.loose:
+                raise UsageError(
+                    f"shop.toml: {loose}; give --delta {self._fitting_delta()!r}, or leave it out"
+                )
             return
+        if settings.budget.loose:
+            self.say(f"{loose}; it cannot be changed any more, only a new ledger has another")
         known = LedgerFile(self.home.ledger).ceiling.delta
         if settings.budget.delta != known:
             raise UsageError(
@@ -223,8 +255,8 @@ _OF_SQL = (
 )
 _OF_BUDGET = (
     ("budget.epsilon", "Lifetime ceiling epsilon", "4"),
-    ("budget.delta", "Lifetime delta, which can never be changed", "1e-5"),
     ("budget.customers", "A round figure above your number of customers; it is public", "1000"),
+    ("budget.delta", "Lifetime delta, which can never be changed", ""),
 )
 
 

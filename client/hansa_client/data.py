@@ -11,7 +11,7 @@ from hansa_client.catalogue import Mapped, load_catalogue, map_items
 from hansa_client.cleaning import Reading
 from hansa_client.config import ShopSettings
 from hansa_client.connectors import read_interactions
-from hansa_client.exclusions import Exclusions
+from hansa_client.exclusions import Exclusions, refuse_unconfirmed
 from hansa_client.home import ShopHome
 
 
@@ -70,7 +70,9 @@ def load_data(
     Raises:
         UsageError: Source, settings, catalogue or the list of exclusions are wrong; never because of what is
             in a row.
+        RefusalError: The shop was restored, and its list of exclusions may be older than that.
     """
+    refuse_unconfirmed(home)
     catalogue = load_catalogue(home) if catalogue is None else catalogue
     exclusions = Exclusions(home)
     rows, reading = read_interactions(home, settings, anew=anew)

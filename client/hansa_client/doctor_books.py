@@ -56,6 +56,10 @@ def _budget(ledger: LedgerFile, settings: ShopSettings) -> Finding:
     if settings.budget.delta != ceiling.delta:
         fix = f"set budget.delta = {ceiling.delta:g} in shop.toml"
         return Finding("budget", "fail", f"{told}; shop.toml says delta {settings.budget.delta:g}", fix)
+    if settings.budget.loose:
+        fix = "declare the true number of customers, or begin a new ledger under a new name"
+        said = f"{told}; delta is above 1 / customers, {1 / settings.budget.customers:.3g}"
+        return Finding("budget", "warn", said, fix)
     if settings.budget.epsilon != ceiling.epsilon:
         fix = "hansa client configure --epsilon with what you mean"
         said = f"{told}; shop.toml says {settings.budget.epsilon:g}, which the next run will enter"

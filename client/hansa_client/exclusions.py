@@ -1,8 +1,9 @@
 """Customers who have opted out: nothing of them is read from the next release on.
 
 **Guarantee:** on the disk is a keyed hash of each, so that a list of ids cannot be tried against a stolen
-file without the key, which never leaves ``keys/``. Without the key, or with a damaged list, the shop
-reads no data at all: nobody who opted out may come back by accident. What was released before stays in the
+file without the key, which never leaves ``keys/``. Without the key, with a damaged list, with a key whose
+list is gone, or after a restoration until the operator has brought the list up to date, the shop reads no
+data at all: nobody who opted out may come back by accident. What was released before stays in the
 league's model under the privacy that it had then, and cannot be taken out again.
 """
 
@@ -20,11 +21,12 @@ from importlib import import_module
 
 import polars as pl
 
-from hansa.errors import UsageError
-from hansa_client.durable import write_whole
+from hansa.errors import HansaError, RefusalError, UsageError
+from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
 
 _HASH = re.compile("[0-9a-f]{64}")
+UNCONFIRMED = "the shop was restored and its operator has to confirm it"
 CACHES = ("hansa_client.rowcache", "hansa_client.knowledge")
 """Modules that keep something of customers; each has ``forget(home, customers) -> int``."""
 
@@ -36,7 +38,7 @@ class Exclusions:
         home: The shop's folder.
 
     Raises:
-        UsageError: The list or its key is damaged, or the key is missing.
+        UsageError: The list or its key is damaged, or one of the two is missing.
     """
 
     def __init__(self, home: ShopHome) -> None:
@@ -92,6 +94,7 @@ class Exclusions:
             fcntl.flock(folder, fcntl.LOCK_EX)
             self._hashes = self._read()
             if not self._key_path.exists():
+                self._write(self._hashes)  # a key without a list is never left behind
                 self._key_path.parent.mkdir(mode=0o700, exist_ok=True)
                 write_whole(self._key_path, secrets.token_hex(32).encode())
             yield
@@ -102,7 +105,12 @@ class Exclusions:
         try:
             lines = self._path.read_text(encoding="ascii").split()
         except FileNotFoundError:
-            return frozenset()
+            if not self._key_path.exists():
+                return frozenset()
+            raise UsageError(
+                f"{self._path}: missing, and {self._key_path} says that there was one; restore it from a "
+                "backup, or exclude everybody anew after removing the key"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._path}: cannot be read; restore it from a backup") from error
         if not all(_HASH.fullmatch(line) for line in lines):
@@ -127,12 +135,50 @@ class Exclusions:
         return hmac.new(self._key, customer.encode(), hashlib.sha256).hexdigest()
 
 
+def refuse_unconfirmed(home: ShopHome) -> None:
+    """See that the list is not older than a restoration.
+
+    Raises:
+        RefusalError: Nobody has brought it up to date yet.
+    """
+    if home.unconfirmed.exists():
+        raise RefusalError(
+            f"{home.excluded}: as old as the backup that was restored; run 'hansa client exclude --file "
+            "FILE' with who has opted out since, or 'hansa client exclude --confirm' if nobody has",
+            reason=UNCONFIRMED,
+        )
+
+
+def confirm(home: ShopHome) -> bool:
+    """Take the operator's word that the list is up to date; whether it was asked for."""
+    if not home.unconfirmed.exists():
+        return False
+    home.unconfirmed.unlink(missing_ok=True)
+    sync(home.root)
+    return True
+
+
+def occurring(home: ShopHome, customers: Collection[str]) -> int | None:
+    """How many of these customers the shop's data have now, for the operator; None if they cannot be read."""
+    from hansa_client.config import read_settings
+    from hansa_client.connectors import read_interactions
+
+    try:
+        rows, _ = read_interactions(home, read_settings(home.settings))
+    except HansaError:
+        return None
+    return len({_id(customer) for customer in customers} & set(rows["customer"].unique().to_list()))
+
+
 def _id(customer: str) -> str:
     return customer.strip()
 
 
 def forget(home: ShopHome, customers: Collection[str]) -> dict[str, int]:
     """Take customers out of everything that the shop keeps beside its own database.
+
+    Releases that are kept to be sent again go as a whole: one that has not left yet would come after the
+    opt-out. A round that is then asked for again is made anew and paid again.
 
     Args:
         home: The shop's folder.
@@ -142,4 +188,6 @@ def forget(home: ShopHome, customers: Collection[str]) -> dict[str, int]:
         By module, how many entries went.
     """
     ids = {_id(customer) for customer in customers}
+    for kept in home.replies.glob("*.safetensors"):
+        kept.unlink(missing_ok=True)
     return {name: int(import_module(name).forget(home, ids)) for name in CACHES}

@@ -91,6 +91,11 @@ class ShopHome:
         return self.root / "excluded"
 
     @property
+    def unconfirmed(self) -> Path:
+        """There while nobody has said whether customers have opted out since the backup that was restored."""
+        return self.root / "excluded.unconfirmed"
+
+    @property
     def models(self) -> Path:
         """Versions of the league's model, a folder each: ``model.safetensors`` and ``card.json``."""
         return self.root / "models"

@@ -24,7 +24,7 @@ def init(
 ) -> None:
     """Make a shop's folder: new keys, which never leave it, and what the invitation says of the league.
 
-    It prints two fingerprints: the coordinator's, to compare with what the coordinator reads out by
+    It prints two fingerprints: the invitation's, to compare with what the coordinator reads out by
     telephone, and the shop's own, to read out. NAME.keys.json is to be sent to the coordinator.
 
     Examples:
@@ -37,7 +37,7 @@ def init(
     told, card = found_shop(place, invitation)
     print(
         f"{place.root}: the shop {told.shop} of the league {told.league}, {told.items:,} items\n"
-        f"The coordinator's fingerprint, to compare by telephone:\n    {told.fingerprint}\n"
+        f"The invitation's fingerprint, to compare by telephone:\n    {told.fingerprint}\n"
         f"This shop's fingerprint, to read out:\n    {card.fingerprint}\n"
         f"Next: send {card_path(place, told.shop)} to the coordinator, then\n"
         f"    hansa client configure --home {place.root}"

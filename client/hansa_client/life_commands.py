@@ -14,7 +14,7 @@ def fingerprint(
     home: Home = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print the fingerprints to compare by telephone: the coordinator's and this shop's.
+    """Print the fingerprints to compare by telephone: the invitation's and this shop's.
 
     Examples:
 
@@ -31,10 +31,10 @@ def fingerprint(
     told, new = read_invitation(place), rotation.waiting(place)
     own, next_ = shop_fingerprint(place, told.shop), None if new is None else new.fingerprint
     if json_:
-        about = {"league": told.league, "shop": told.shop, "coordinator": told.fingerprint}
+        about = {"league": told.league, "shop": told.shop, "invitation": told.fingerprint}
         print(json.dumps({**about, "own": own, "next": next_}, indent=2))
         return
-    print(f"The coordinator of {told.league}:\n    {told.fingerprint}\nThis shop, {told.shop}:\n    {own}")
+    print(f"The invitation to {told.league}:\n    {told.fingerprint}\nThis shop, {told.shop}:\n    {own}")
     if next_ is not None:
         print(f"Its new keys, which wait for 'hansa client rotate-keys --finish':\n    {next_}")
 

@@ -33,6 +33,7 @@ def describe_plan(plan: Plan, decisions: Decisions, ledger: Ledger) -> dict[str,
         "dp": plan.dp,
         "epsilon": whole if whole < float("inf") else None,
         "delta": ceiling.delta,
+        "noise": min(release.noise_multiplier for release in plan.releases),
         "releases": len(plan.releases),
         "shops": plan.shops,
         "threshold": plan.threshold,
@@ -109,7 +110,7 @@ def _plan_lines(found: dict[str, Any]) -> list[str]:
         "run": repr(found["run"]),
         "method": found["method"] + (f" ({settings})" if settings else ""),
         "privacy": f"{found['dp']} noise, epsilon {_number(found['epsilon'])} at delta {found['delta']:.3g}, "
-        f"{found['releases']} releases",
+        f"{found['releases']} releases, noise multiplier {found['noise']:.3g} or more",
         "shops": f"{found['shops']} invited, at most {found['customers']} customers in all",
         "outside": ", ".join(found["outside"]) or "nothing: inside the ranges of shop.toml",
         "budget": f"{found['spent']:.4g} of {found['ceiling']:g} is spent; "

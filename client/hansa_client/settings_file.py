@@ -47,7 +47,8 @@ key = "item_id"                   # the catalogue's column with the same codes, 
 
 [budget]                          # for everything that ever leaves
 epsilon = 4.0                     # the lifetime ceiling
-delta = 1e-5                      # of the whole lifetime; it cannot be changed once the ledger is there
+delta = 1e-5                      # of the whole lifetime; it cannot be changed once the ledger is there, and
+                                  # is at most 1 / customers; proposed: min(1e-5, customers^-1.1)
 customers = 1000                  # a round figure above your number of customers; it is public
 
 [approvals]                       # what may run without asking you
@@ -55,6 +56,7 @@ plans = "ranges"                  # ranges: plans inside what follows; ask: each
 dp = ["distributed"]              # and perhaps "local"; central and none never run
 methods = ["popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd"]
 epsilon = 4.0                     # most that one plan may cost
+noise = 0.3                       # least noise multiplier of any release, whatever its epsilon
 releases = 100                    # most releases of one plan
 repeats = 2                       # lost rounds of one run that are paid for again, at most
 shops = 3                         # fewest shops invited, where this shop's part is hidden in a sum

@@ -81,7 +81,7 @@ def _own_sum(shop: LocalShop, plan: Plan, request: Request) -> Answer:
     about = plan.run, request.round, plan.digest, digest_of(request.state)
     sent = shop.replies.find(*about)
     if sent is not None:
-        return Answer(True, release=sent)
+        return Answer(True, release=sent, receipt=receipt(shop))
     made = _release(shop, plan, request)
     shop.replies.keep(*about, made)
     return Answer(True, release=made, receipt=receipt(shop))

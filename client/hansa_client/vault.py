@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,8 @@ __all__ = ["NEWEST", "Version", "in_use", "model_bytes", "receive_model", "roll_
 
 NEWEST = "newest"
 """Value of ``serving.model``: whichever version is newest, by the date that the coordinator has signed."""
+AHEAD = timedelta(days=1)
+"""Most that a version's date may be ahead of the shop's clock."""
 _MODEL, _CARD = "model.safetensors", "card.json"
 
 
@@ -93,7 +95,8 @@ def receive_model(home: ShopHome, card: ModelCard, state: State) -> None:
 
     Raises:
         VerificationError: It is not signed by the league's coordinator, not what its card or its plan says,
-            not of the league's catalogue, or another one than the version of this name that is here.
+            dated ahead of the shop's clock, not of the league's catalogue, or another one than the version of
+            this name that is here.
         UsageError: The invitation or the settings cannot be read.
     """
     invitation = _invitation(home)
@@ -102,7 +105,11 @@ def receive_model(home: ShopHome, card: ModelCard, state: State) -> None:
     check_state(state, what)
     content = model_bytes(state)
     card.check(invitation.signer, content)
-    _created(card)
+    if _created(card) > datetime.now(UTC) + AHEAD:
+        raise VerificationError(
+            f"{what}: created {card.created}, more than a day ahead of this shop's clock, so it would stay "
+            "the newest; check the clock with 'hansa client doctor', or ask the coordinator for a new version"
+        )
     if card.model == NEWEST:
         raise VerificationError(f"{what}: a version cannot have this name; ask the coordinator for another")
     unknown = f"{what}: its card holds no plan that this version of hansa knows; upgrade hansa"

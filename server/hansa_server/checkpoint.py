@@ -18,10 +18,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from hansa.dp.ledger.entries import Receipt
 from hansa.errors import UsageError
 from hansa.models.base import State
 from hansa.models.optimizers import Memory
 from hansa.plan import Plan
+from hansa_server.receipts import DAMAGED, FORK, MALFORMED, held, parse, problem
 from hansa_server.strategy import Enrolment, RoundReport
 
 _STATE, _MEMORY = "state.", "memory."
@@ -46,7 +48,8 @@ class RunFolder:
     """The folder of a run.
 
     ``checkpoint.safetensors`` is its last complete round, ``rounds.jsonl`` has a line for each round and each
-    enrolment, ``receipts/SHOP.json`` the newest word of each shop on its ledger, ``outcome.json`` the end.
+    enrolment, and for what is wrong with a receipt; ``receipts/SHOP.json`` is the furthest word of each shop
+    on its ledger (``hansa_server.receipts``), ``outcome.json`` the end.
 
     Args:
         path: The folder; made if need be.
@@ -60,6 +63,7 @@ class RunFolder:
         self.path, self.plan = path, plan
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (path / "receipts").mkdir(mode=0o700, exist_ok=True)
+        self._held: dict[str, list[Receipt]] = {}
         if self._pinned() is None:
             self._write("digest", plan.digest.encode())
         if self._pinned() != plan.digest:
@@ -143,8 +147,43 @@ class RunFolder:
         (self.path / "outcome.json").unlink(missing_ok=True)
 
     def _keep_receipts(self, receipts: Mapping[str, str]) -> None:
-        for shop, receipt in receipts.items():
-            self._write(f"receipts/{shop}.json", (receipt + "\n").encode())
+        """Keep what goes further than what is held; what contradicts it is told in ``rounds.jsonl``."""
+        for shop, text in receipts.items():
+            known = self._known(shop)
+            try:
+                receipt = parse(text)
+            except ValueError:
+                self._add({"warning": MALFORMED, "shop": shop, "why": "its form is not that of a receipt"})
+                continue
+            why, kept = problem(known, receipt)
+            if why:
+                self._add({"warning": FORK, "shop": shop, "why": why})
+            if kept:
+                self._displace(shop, receipt)
+                self._write(f"receipts/{shop}.json", (receipt.to_json() + "\n").encode())
+                known.append(receipt)
+
+    def _known(self, shop: str) -> list[Receipt]:
+        """What any run holds of a shop; a damaged file is told, and no reason to end a run."""
+        if shop not in self._held:
+            try:
+                self._held[shop] = held(self.path.parent, shop)
+            except UsageError as error:
+                self._held[shop] = []
+                self._add({"warning": DAMAGED, "shop": shop, "why": str(error)})
+        return self._held[shop]
+
+    def _displace(self, shop: str, receipt: Receipt) -> None:
+        """Put this run's receipt of another ledger of the shop aside."""
+        path = self.path / "receipts" / f"{shop}.json"
+        try:
+            before = parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # there is none, or what is there is worth nothing
+            return
+        if before.ledger != receipt.ledger:
+            aside = path.parent / before.ledger
+            aside.mkdir(mode=0o700, exist_ok=True)
+            path.replace(aside / path.name)
 
     def _add(self, line: Mapping[str, object]) -> None:
         with open(self.path / "rounds.jsonl", "a", encoding="utf-8") as file:

@@ -151,7 +151,11 @@ def receipts(shop: Shop, home: Home = None) -> None:
 
         hansa server receipts north --home coordinator
     """
-    from hansa_server.runs import newest_receipt
+    from hansa_server.runs import newest_receipt, warnings
+    from hansa_server.showing import described
 
     found, _ = opened(home)
     print(newest_receipt(found, shop))
+    about = warnings(found).get(shop)
+    if about is not None:
+        typer.echo(f"{described(about)} (run {about['run']}, {about['count']} in all)", err=True)

@@ -21,11 +21,12 @@ from hansa_server.files import write_private
 from hansa_server.home import ServerHome, plain_name
 from hansa_server.members import admitted, roster_of
 from hansa_server.planning import plan_run
+from hansa_server.receipts import newest
 from hansa_server.settings import Training
 from hansa_server.setup import read_catalogue
 
 Line = dict[str, Any]
-"""A line of ``rounds.jsonl``: a round, or who takes part."""
+"""A line of ``rounds.jsonl``: a round, who takes part, or a warning about a shop's receipt."""
 
 _LOOK, _ASK = 0.3, 2.0  # seconds between looks into the folder, and between questions to Flower
 _ENDS = 20.0  # seconds from a run's outcome to the end of its process, at most
@@ -247,19 +248,21 @@ def newest_receipt(home: ServerHome, shop: str) -> str:
     Raises:
         UsageError: There is none.
     """
-    from hansa.dp.ledger.entries import Receipt
-
-    found = []
-    for path in home.runs.glob(f"*/receipts/{plain_name('shop', shop)}.json"):
-        try:
-            found.append((path.stat().st_mtime, Receipt.from_json(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: not a receipt ({error}); restore it from a backup") from error
-    if not found:
+    found = newest(home.runs, plain_name("shop", shop))
+    if found is None:
         raise UsageError(f"shop {shop}: no receipt yet; it comes with the first run that it takes part in")
-    ledger = max(found, key=lambda pair: pair[0])[1].ledger
-    furthest = max((one for _, one in found if one.ledger == ledger), key=lambda one: one.sequence)
-    return furthest.to_json()
+    return found.to_json()
+
+
+def warnings(home: ServerHome) -> dict[str, Line]:
+    """What runs have noticed of shops' receipts: by shop the last ``warning`` with ``run`` and ``count``."""
+    told: dict[str, Line] = {}
+    for run in runs(home):
+        for line in run.lines():
+            if "warning" in line:
+                count = told.get(line["shop"], {}).get("count", 0) + 1
+                told[line["shop"]] = {**line, "run": run.name, "count": count}
+    return told
 
 
 def _start(home: ServerHome, control: Control, run: Run, timeout: float) -> None:

@@ -13,7 +13,7 @@ from hansa_server.home import ServerHome
 from hansa_server.members import members
 from hansa_server.processes import Processes
 from hansa_server.proxy import proxy_command, write_proxy
-from hansa_server.runs import going
+from hansa_server.runs import going, warnings
 from hansa_server.settings import ServerSettings, parse_address
 
 SUPERLINK, PROXY = "superlink", "nginx"
@@ -62,7 +62,7 @@ def stop(home: ServerHome) -> list[str]:
 
 
 def status(home: ServerHome, settings: ServerSettings) -> dict[str, Any]:
-    """Processes, addresses, shops and the run that is going on, as JSON may hold them."""
+    """Processes, addresses, shops, warnings and the run that is going on, as JSON may hold them."""
     processes, addresses = Processes(home), {SUPERLINK: settings.network.control}
     if settings.network.proxy:
         addresses[PROXY] = settings.network.listen
@@ -76,6 +76,7 @@ def status(home: ServerHome, settings: ServerSettings) -> dict[str, Any]:
             for name, process in living.items()
         },
         "shops": {member.shop: {"state": member.state, "online": None} for member in members(home)},
+        "warnings": warnings(home),
         "run": None,
     }
     if living[SUPERLINK] is None:

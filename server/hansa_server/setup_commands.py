@@ -159,6 +159,7 @@ def status(home: Home = None, json_: Json = False) -> None:
         hansa server status --home coordinator --json
     """
     from hansa_server import service
+    from hansa_server.showing import described
 
     found, settings = opened(home)
     shown = service.status(found, settings)
@@ -171,6 +172,8 @@ def status(home: Home = None, json_: Json = False) -> None:
     for shop, about in shown["shops"].items():
         line = {True: "online", False: "offline", None: ""}[about["online"]]
         print(f"{shop:<24} {about['state']:<9} {line}".rstrip())
+    for about in shown["warnings"].values():
+        print(f"{described(about)} (run {about['run']}, {about['time']}, {about['count']} in all)")
     print(_run_line(shown["run"]))
 
 

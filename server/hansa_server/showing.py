@@ -64,6 +64,8 @@ class Teller:
 
 def described(line: dict[str, Any]) -> str:
     """A line of ``rounds.jsonl`` for a reader."""
+    if "warning" in line:
+        return f"warning: {line['shop']}: {line['warning']}: {line['why']}"
     if "round" not in line:
         without = _reasons(line.get("refused", {}))
         return f"takes part: {', '.join(line.get('enrolled', [])) or 'nobody'}" + without

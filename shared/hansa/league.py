@@ -90,10 +90,8 @@ class Invitation(Document):
 
     @property
     def fingerprint(self) -> str:
-        """The coordinator's keys as 40 digits, to be compared by telephone."""
-        return digits(
-            digest("coordinator", self.league.encode(), self.signer.encode(), self.authority.encode())
-        )
+        """All of the invitation, the catalogue by its hash, as 40 digits, to be compared by telephone."""
+        return digits(digest("invitation", self.to_json().encode()))
 
     def save(self, path: Path, catalogue: bytes) -> None:
         """Write the invitation and the catalogue as one file.
@@ -255,6 +253,11 @@ class ModelCard(Document):
     sha256: str = Field(pattern=_HEX)
     created: str
     signature: str = Field(default="", pattern="^([0-9a-f]{128})?$")
+
+    @field_validator("league")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        return _name(value)
 
     def signed(self, key: Ed25519PrivateKey) -> ModelCard:
         """The same card with a signature."""

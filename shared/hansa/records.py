@@ -213,14 +213,21 @@ def message_to_answer(message: Message) -> Answer:
     """Unpack a reply; an error or a malformed reply is a refusal, in a shop's own words or generic ones."""
     if message.has_error():
         code, said = message.error.code, message.error.reason
-        if code in _POLICY and isinstance(said, str) and said.isprintable() and len(said) <= _MOST_SAID:
+        if code in _POLICY and isinstance(said, str) and _is_line(said):
             return Answer(False, said)
         return Answer(False, f"no answer (Flower error {code})")
     try:
         answer = _content_to_answer(message.content)
     except Exception:  # whatever bytes a shop sends, they cost its contribution only
         return Answer(False, "malformed release")
-    return answer or Answer(False, "malformed answer")
+    if answer is None or not _is_line(answer.reason):
+        return Answer(False, "malformed answer")
+    return answer
+
+
+def _is_line(said: str) -> bool:
+    """Whether a shop's words may go into files and onto terminals."""
+    return said.isprintable() and len(said) <= _MOST_SAID
 
 
 def _content_to_answer(content: RecordDict) -> Answer | None:

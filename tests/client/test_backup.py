@@ -21,6 +21,8 @@ from hansa.schema import Histories
 from hansa.secagg.markers import STAGES, MarkerFolder
 from hansa.secagg.roster import Member, Roster
 from hansa_client import backup
+from hansa_client.config import read_settings
+from hansa_client.data import load_data
 from hansa_client.home import ShopHome
 from hansa_client.joining import found_shop
 from hansa_client.keys import load_key, make_key
@@ -310,6 +312,10 @@ def test_the_operator_is_told_of_those_who_have_opted_out_since(shop, tmp_path, 
     given = ["--passphrase", "env:BACKUP", "--home", str(tmp_path / "place")]
     assert main(["client", "restore", str(tmp_path / "x"), *given]) == 0
     assert f"hansa client exclude --file FILE --home {tmp_path / 'place'}" in capsys.readouterr().out
+    place = ShopHome(tmp_path / "place")
+    with pytest.raises(RefusalError, match="as old as the backup"):
+        load_data(place, read_settings(place.settings))
+    assert place.unconfirmed.stat().st_mode & 0o077 == 0
 
 
 def test_marks_come_back_and_rounds_only_go_forward(shop, tmp_path, quick):

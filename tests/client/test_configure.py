@@ -6,6 +6,7 @@ import pytest
 from hansa.cli import main
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError
+from hansa.plan import default_delta
 from hansa_client.config import ShopSettings, read_settings
 from hansa_client.configuring import Configuring
 from hansa_client.data import load_data
@@ -95,6 +96,32 @@ def test_delta_cannot_change(german, capsys):
     assert LedgerFile(german.ledger).ceiling.delta == 1e-5
 
 
+def test_delta_follows_the_number_of_customers_until_there_is_a_ledger(german, capsys):
+    assert configure(german, "--path", german.root / "verkauf.csv", "--customers", "1000000") == 0
+    delta = read_settings(german.settings).budget.delta
+    assert delta == default_delta(1_000_000) == LedgerFile(german.ledger).ceiling.delta < 1e-6
+    assert "by the number of customers" in capsys.readouterr().out
+    assert configure(german, "--customers", "5000000") == 0
+    assert read_settings(german.settings).budget.delta == delta
+    assert "above 1 / customers" in capsys.readouterr().out
+
+
+def test_a_delta_is_not_proposed_over_one_that_is_given_and_has_a_most(german, capsys):
+    source = ["--path", german.root / "verkauf.csv"]
+    assert configure(german, *source, "--customers", "200000", "--delta", "1e-5") == 2
+    error = capsys.readouterr().err
+    assert "budget.delta: 1e-05 is above 1 / customers, 5e-06" in error
+    assert error.count("\n") == 1
+    assert not german.ledger.exists()
+    assert configure(german, *source, "--customers", "200000", "--delta", "4e-6") == 0
+    assert LedgerFile(german.ledger).ceiling.delta == 4e-6
+
+
+def test_delta_that_is_nowhere_said_is_that_of_the_customers(german):
+    german.settings.write_text("[budget]\ncustomers = 1000000\n")
+    assert read_settings(german.settings).budget.delta == default_delta(1_000_000)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -128,18 +155,20 @@ def test_without_an_invitation_there_is_nothing_to_configure(home, capsys):
 
 def test_on_a_terminal_what_is_not_said_is_asked(german):
     (german.root / "odd.csv").write_text("x,y,z\nc,i0,03/04/2024\n")
-    answers = {"csv": "csv", "File": "odd.csv", "ceiling": "2.5", "delta": "1e-6", "round figure": "500"}
+    answers = {"csv": "csv", "File": "odd.csv", "ceiling": "2.5", "delta": "1e-6", "round figure": "500000"}
     answers |= {"customer": "x", "item": "y", "time,": "z", "Format": "%m/%d/%Y"}
-    asked = []
+    asked, proposals = [], {}
 
     def ask(question, proposal):
         asked.append(question)
+        proposals[question] = proposal
         (answer,) = [said for part, said in answers.items() if part in question][:1]
         return answer
 
     settings = Configuring(german, {}, ask).run()
     assert (settings.data.columns.customer, settings.data.columns.time_format) == ("x", "%m/%d/%Y")
-    assert (settings.budget.epsilon, settings.budget.delta, settings.budget.customers) == (2.5, 1e-6, 500)
+    assert (settings.budget.epsilon, settings.budget.delta, settings.budget.customers) == (2.5, 1e-6, 500_000)
+    assert proposals["Lifetime delta, which can never be changed"] == repr(default_delta(500_000))
     assert "%d/%m/%Y or %m/%d/%Y" in asked[-1]
 
 

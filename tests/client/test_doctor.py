@@ -241,6 +241,13 @@ def test_a_budget_that_differs_from_the_ledgers_is_noticed(shop, line, state):
     assert of(book_findings(shop), "budget").state == state
 
 
+def test_a_delta_that_permits_to_give_a_customer_away_is_noticed(shop):
+    text = shop.settings.read_text()
+    shop.settings.write_text(text.replace("customers = 1000 ", "customers = 200000 "))
+    finding = of(book_findings(shop), "budget")
+    assert (finding.state, "above 1 / customers, 5e-06" in finding.detail) == ("warn", True), finding
+
+
 def test_a_spent_budget_is_noticed(shop):
     LedgerFile(shop.ledger).reserve("r", (gaussian(calibrate(gaussian, 4.0, 1e-5)),))
     finding = of(book_findings(shop), "budget")

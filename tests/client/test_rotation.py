@@ -65,7 +65,7 @@ def test_the_fingerprints_are_those_of_the_key_cards(shop, capsys):
     said = capsys.readouterr().out
     assert told["own"] in said
     assert sent(shop).fingerprint in said
-    assert Invitation.from_json(shop.invitation.read_text(), "").fingerprint == told["coordinator"]
+    assert Invitation.from_json(shop.invitation.read_text(), "").fingerprint == told["invitation"]
 
 
 def test_cancelled_keys_are_gone_and_the_card_is_that_of_the_keys_in_use(shop):

@@ -6,11 +6,14 @@ from flwr.supercore.task_identity import TaskIdentity
 from hansa.dp.accounting import epsilon
 from hansa.dp.clipping import ROUNDING_SLACK
 from hansa.dp.ledger import Budget, Ledger
+from hansa.dp.ledger.file import LedgerFile
 from hansa.plan import Plan
 from hansa.records import Request, message_to_answer, request_to_content
 from hansa.rng import Source, seeded_generator
 from hansa.schema import Histories
 from hansa_client.app import app
+from hansa_client.egress import check_answer
+from hansa_client.replies import ReplyFolder
 from hansa_client.shop import LocalShop, provide_shops
 from hansa_client.training import consider, contribute
 
@@ -27,8 +30,7 @@ def histories(customers=40):
 def shop(allowed=("local",), ceiling=1e6, seed=0, delta=1e-5, **changed):
     return LocalShop(
         "s",
-        **{"histories": histories(), **changed},
-        ledger=Ledger(Budget(ceiling, delta)),
+        **{"histories": histories(), "ledger": Ledger(Budget(ceiling, delta)), **changed},
         customers=50,
         allowed=allowed,
         noise=Source(seed, ("noise",)),
@@ -160,6 +162,19 @@ def test_no_round_is_released_twice_or_out_of_order():
     for round_ in (1, 2, 3):
         assert not release(the_shop, the_plan, round_).accepted
     assert charged(the_shop) == 3
+
+
+def test_a_release_that_is_sent_again_comes_with_the_ledgers_word_and_may_leave(tmp_path):
+    ledger = LedgerFile(tmp_path / "ledger.sqlite", Budget(1e6, 1e-5))
+    the_shop, the_plan = shop(ledger=ledger, replies=ReplyFolder(tmp_path / "replies")), plan()
+    assert ask(the_shop, the_plan).accepted
+    asked = Request(the_plan.run, 1, "", state_of(the_plan))
+    first, entries = contribute(the_shop, asked), len(ledger.entries())
+    ledger.approve("0" * 64, ["north"])  # the ledger has gone on meanwhile
+    again = contribute(the_shop, asked)
+    assert again.release.tobytes() == first.release.tobytes()
+    assert again.receipt == ledger.receipt().to_json() != first.receipt
+    check_answer("train.release", again, asked, the_plan, the_shop, entries + 1)
 
 
 def test_missed_rounds_stay_paid_for():

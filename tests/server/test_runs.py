@@ -20,7 +20,7 @@ from hansa_server.bundle import build_bundle
 from hansa_server.deploy import Control
 from hansa_server.home import ServerHome
 from hansa_server.planning import plan_run
-from hansa_server.runs import Run, find_run, follow, judge, newest_receipt, runs
+from hansa_server.runs import Run, find_run, follow, judge, newest_receipt, runs, warnings
 from hansa_server.settings import Training
 from hansa_server.showing import described
 
@@ -124,7 +124,7 @@ def test_options_that_do_not_go_together(
 def _receipt(home: ServerHome, run: str, ledger: str, sequence: int, when: float) -> str:
     path = home.runs / run / "receipts" / "north.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = Receipt(ledger, sequence, "00").sign(Ed25519PrivateKey.generate()).to_json()
+    text = Receipt(ledger * 32, sequence, "0" * 64).sign(Ed25519PrivateKey.generate()).to_json()
     path.write_text(text + "\n")
     os.utime(path, (when, when))
     return text
@@ -135,15 +135,34 @@ def test_the_furthest_receipt_of_the_newest_ledger(
 ) -> None:
     with pytest.raises(UsageError, match="no receipt yet"):
         newest_receipt(home, "north")
-    _receipt(home, "run-1", "old", 50, 1000)
-    furthest = _receipt(home, "run-2", "new", 9, 2000)
-    _receipt(home, "run-3", "new", 5, 3000)  # its file was copied later
+    _receipt(home, "run-1", "a", 50, 1000)
+    furthest = _receipt(home, "run-2", "b", 9, 2000)
+    _receipt(home, "run-3", "b", 5, 3000)  # its file was copied later
     assert newest_receipt(home, "north") == furthest
     assert main(["server", "receipts", "north", "--home", str(home.root)]) == 0
     assert Receipt.from_json(capsys.readouterr().out).sequence == 9
     (home.runs / "run-3" / "receipts" / "north.json").write_text("[]")
     with pytest.raises(UsageError, match="not a receipt"):
         newest_receipt(home, "north")
+
+
+def test_warnings_are_shown_with_receipts_and_status(
+    home: ServerHome, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = _receipt(home, "run-1", "a", 9, 1000)
+    line = {"time": "2030-01-01", "warning": "fork or rollback", "shop": "north", "why": "entry 3 after 9"}
+    (run.path / "rounds.jsonl").write_text(f"{json.dumps(line)}\n" * 2)
+    assert warnings(home) == {"north": {**line, "run": "run-1", "count": 2}}
+    assert main(["server", "receipts", "north", "--home", str(home.root)]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{given}\n"
+    assert said.err == "warning: north: fork or rollback: entry 3 after 9 (run run-1, 2 in all)\n"
+    assert main(["server", "status", "--home", str(home.root)]) == 0
+    assert (
+        "warning: north: fork or rollback: entry 3 after 9 (run run-1, 2030-01-01" in capsys.readouterr().out
+    )
+    assert main(["server", "status", "--home", str(home.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"]["north"]["count"] == 2
 
 
 def test_lines_for_readers() -> None:

@@ -152,6 +152,12 @@ def test_a_model_whose_name_cannot_name_a_file_is_refused(name):
         ModelCard.from_json(json.dumps(json.loads(model_card().to_json()) | {"model": name}), "x")
 
 
+@pytest.mark.parametrize("league", ["", "two\nlines", "\x1b[2J", "x" * 200])
+def test_a_models_league_is_a_name(league):
+    with pytest.raises(UsageError, match="x: league: "):
+        ModelCard.from_json(json.dumps(json.loads(model_card().to_json()) | {"league": league}), "x")
+
+
 def test_fingerprints_are_forty_digits_and_differ_with_what_they_are_about():
     assert digits(b"\0" * 32) == " ".join(["00000"] * 8)
     cards = [
@@ -159,7 +165,10 @@ def test_fingerprints_are_forty_digits_and_differ_with_what_they_are_about():
         KeyCard.make("grocers", "corner", NODE, key(2)),
         KeyCard.make("grocers", "north", NODE, key(1)),
     ]
-    invitations = [told(), told(league="bakers"), told(signer=public(8)), told(authority="another")]
+    changes = {"league": "bakers", "shop": "north", "address": "evil.example:443", "authority": "another",
+               "signer": public(8), "bundle": "2" * 64, "catalogue": "3" * 64, "items": 3}  # fmt: skip
+    assert set(changes) == set(Invitation.model_fields) - {"version"}
+    invitations = [told(), *(told(**{name: value}) for name, value in changes.items())]
     for printed in ([card.fingerprint for card in cards], [each.fingerprint for each in invitations]):
         assert len(set(printed)) == len(printed)
         for line in printed:

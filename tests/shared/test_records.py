@@ -90,7 +90,13 @@ def test_requests_without_records_are_refused():
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(True), Answer(False, "no budget"), Answer(True, release=STATE["items"])]
+    "answer",
+    [
+        Answer(True),
+        Answer(False, "no budget"),
+        Answer(False, "ü" * 200),
+        Answer(True, release=STATE["items"]),
+    ],
 )
 def test_answers_survive_and_carry_nothing_else(answer):
     content = answer_to_content(answer)
@@ -128,6 +134,10 @@ HUGE.data = HUGE.data.replace(b"(3, 2)", b"(3, 2" + b"0" * 15 + b")")
         (RecordDict(), "malformed answer"),
         (RecordDict({"answer": ConfigRecord({"accepted": 1})}), "malformed answer"),
         (RecordDict({"answer": ConfigRecord({"reason": "x"})}), "malformed answer"),
+        (answer_to_content(Answer(False, "\x1b]0;owned\x07")), "malformed answer"),
+        (answer_to_content(Answer(False, "two\nlines")), "malformed answer"),
+        (answer_to_content(Answer(False, "x" * 201)), "malformed answer"),
+        (answer_to_content(Answer(True, "\x1b[2J")), "malformed answer"),
         (with_release(Array("float32", (2, 1), "numpy.ndarray", b"garbage")), "malformed release"),
         (with_release(Array("float32", (2, 1), "numpy.ndarray", b"")), "malformed release"),
         (with_release(Array("float32", (2, 1), "other", b"garbage")), "malformed release"),

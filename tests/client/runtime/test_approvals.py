@@ -8,12 +8,14 @@ from hansa.cli import main
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import RefusalError, UsageError
 from hansa.league import ModelCard
-from hansa.plan import make_plan
+from hansa.plan import METHODS, make_plan
+from hansa.recommended import epsilon_of_sum, recommended_settings
 from hansa.records import Request
 from hansa.rng import seeded_generator
 from hansa.secagg.messages import Agreement, Survivors
+from hansa.secagg.parameters import default_threshold
 from hansa.secagg.roster import Roster
-from hansa_client.approvals import ForbiddenError, Policy, outside_ranges, read_config
+from hansa_client.approvals import ForbiddenError, Policy, cost, outside_ranges, read_config
 from hansa_client.config import read_settings
 from hansa_client.decisions import MOST, Decisions
 from hansa_client.questions import describe_roster, protection
@@ -82,6 +84,41 @@ def forbidden(policy, asked, **given):
     with pytest.raises(ForbiddenError) as caught:
         admit(policy, asked, **given)
     return caught.value.reason.removeprefix("refused by shop policy: ")
+
+
+def rare(noise_scale):
+    """A plan that asks fewer customers than delta, so that their noise hardly counts in its epsilon."""
+    settings = {"dimensions": 3, "gradient_rounds": 1, "local_steps": 1, "sampling_rate": 9e-6}
+    return plan(settings={**settings, "count_share": 1 - 1.4e-6}).with_noise(noise_scale)
+
+
+def test_a_plan_without_noise_for_the_few_that_it_samples_is_outside(policy):
+    asked = rare(4.0)
+    assert min(release.noise_multiplier for release in asked.releases) < 0.05
+    assert cost(asked, policy.settings.budget.delta) < policy.settings.approvals.epsilon
+    assert outside_ranges(asked, policy.settings) == ["noise"]
+    assert reason(policy, asked) == "outside the shop's ranges: noise"
+
+
+@pytest.mark.parametrize("dp", ["local", "distributed"])
+def test_the_least_noise_is_the_shops_own_and_of_the_whole_noise(policy, dp):
+    asked = masked() if dp == "distributed" else plan()
+    least = min(release.noise_multiplier for release in asked.releases)
+    for noise, outside in ((least, []), (least * 1.01, ["noise"])):
+        settings = make_policy(policy.home, noise=noise, dp=(dp,)).settings
+        assert outside_ranges(asked, settings) == outside
+
+
+@pytest.mark.parametrize("dp", ["local", "distributed"])
+@pytest.mark.parametrize("method", METHODS)
+def test_recommended_plans_up_to_epsilon_16_have_noise_enough(policy, dp, method):
+    shops = 5
+    threshold, colluders = default_threshold(shops, None) if dp == "distributed" else (0, 0)
+    spent = epsilon_of_sum(16.0, dp, shops, threshold, colluders)
+    chosen = recommended_settings(method, spent, 20_000)
+    roster = keys().digest if dp == "distributed" else ""
+    asked = plan(dp=dp, epsilon=16.0, method=method, settings=chosen, n_items=300, shops=shops, roster=roster)
+    assert "noise" not in outside_ranges(asked, policy.settings)
 
 
 def test_a_plan_inside_the_ranges_is_admitted(policy):

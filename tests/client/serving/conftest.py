@@ -148,7 +148,7 @@ def make_card(signer: Ed25519PrivateKey) -> Callable[..., ModelCard]:
             plan=of.model_dump_json(),
             shops=[["corner", "harbour"]],
             sha256=hashlib.sha256(model_bytes(state)).hexdigest(),
-            created=f"2026-11-{day:02}T12:00:00+00:00",
+            created=f"2025-11-{day:02}T12:00:00+00:00",
         )
         return card.model_copy(update=changed).signed(signer)
 

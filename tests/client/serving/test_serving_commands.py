@@ -292,7 +292,7 @@ def test_export_of_a_shop_without_customers_is_a_table_without_rows(joined, docu
 def test_models_are_listed_pinned_and_rolled_back(joined, document, run) -> None:
     _, out, _ = run("models")
     assert out == run("models", "list")[1]
-    assert re.search(r"^\* +v2 +2026-11-02", out, re.MULTILINE)
+    assert re.search(r"^\* +v2 +2025-11-02", out, re.MULTILINE)
     assert [row["version"] for row in document("models", "list")["versions"]] == ["v2", "v1"]
     newest = document("recommend", "--user", "c03")
     assert run("models", "rollback")[1].startswith("v1 serves")

@@ -1,4 +1,5 @@
 import stat
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -57,6 +58,10 @@ def test_a_version_is_never_overwritten(serving_home, plan, make_card) -> None:
     assert versions(serving_home)[0].load()["counts"][0, 0] == 1
 
 
+def hours_from_now(hours: float) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+
+
 def test_what_the_coordinator_has_not_signed_is_refused(serving_home, plan, make_card) -> None:
     card = make_card(state(), plan)
     foreign = card.signed(Ed25519PrivateKey.generate())
@@ -84,11 +89,22 @@ def test_what_does_not_fit_is_refused_although_it_is_signed(
         (make_card(state(), plan, league="else"), state(), "of league else"),
         (make_card(state(), plan, plan="{}"), state(), "no plan that this version"),
         (make_card(state(), plan, created="today"), state(), "no ISO 8601 time"),
+        (
+            make_card(state(), plan, created="9999-12-31T23:59:59-23:59"),
+            state(),
+            "ahead of this shop's clock",
+        ),
+        (make_card(state(), plan, created=hours_from_now(25)), state(), "more than a day ahead"),
         (make_card(state(), plan, model="newest"), state(), "cannot have this name"),
     ]:
         with pytest.raises(VerificationError, match=says):
             receive_model(serving_home, card, content)
     assert not serving_home.models.exists()
+
+
+def test_a_clock_that_is_a_little_late_takes_what_is_new(serving_home, plan, make_card) -> None:
+    receive_model(serving_home, make_card(state(), plan, created=hours_from_now(23)), state())
+    assert names(serving_home) == ["v1"]
 
 
 def test_the_newest_are_kept_and_the_pinned_one(serving_home, plan, make_card) -> None:
@@ -106,8 +122,8 @@ def test_the_newest_are_kept_and_the_pinned_one(serving_home, plan, make_card) -
 
 
 def test_the_newest_is_so_by_the_signed_date(serving_home, plan, make_card) -> None:
-    early = make_card(state(1), plan, "b", created="2026-11-01T12:00:00+02:00")
-    late = make_card(state(2), plan, "a", created="2026-11-01T11:00:00")  # UTC where nothing is said
+    early = make_card(state(1), plan, "b", created="2025-11-01T12:00:00+02:00")
+    late = make_card(state(2), plan, "a", created="2025-11-01T11:00:00")  # UTC where nothing is said
     for card, value in ((late, 2), (early, 1)):
         receive_model(serving_home, card, state(value))
     assert names(serving_home) == ["a", "b"]

@@ -74,6 +74,10 @@ def test_a_lost_shop_is_restored_and_pays_only_once_it_is_reconciled(league, pas
     league.wait("the restored shop", lambda: online(league))
     assert train(league, "too-early", expect=3)["state"] == "refused"
     answer = league.json(league.client(WEST, "status", "--json"))["answer"]
+    assert answer == "the shop was restored and its operator has to confirm it"
+    league.client(WEST, "exclude", "--confirm")
+    assert train(league, "too-early-again", expect=3)["state"] == "refused"
+    answer = league.json(league.client(WEST, "status", "--json"))["answer"]
     assert answer == "the shop's ledger cannot be used now"
     receipt = league.folder / "receipt.json"
     receipt.write_text(league.server("receipts", WEST))

@@ -64,14 +64,27 @@ class Beside:
             file.flush()
             os.fsync(file.fileno())
 
-    def settle_key(self) -> None:
-        """Give a provisional key its name, unless that is done."""
-        if not self.key_path.exists() and self._provisional_key.exists():
-            self._provisional_key.replace(self.key_path)
+    def draft_mark(self, mark: Mark) -> None:
+        """Write the mark under a provisional name: the ledger's file is never in its place without one."""
+        self._provisional_mark.unlink(missing_ok=True)
+        _overwrite(self._provisional_mark, mark, sync=True)
+
+    def settle(self) -> None:
+        """Give a provisional key and mark their names, unless that is done."""
+        for drafted, path in (
+            (self._provisional_key, self.key_path),
+            (self._provisional_mark, self.mark_path),
+        ):
+            if not path.exists() and drafted.exists():
+                drafted.replace(path)
 
     @property
     def _provisional_key(self) -> Path:
         return self.path.with_suffix(".key.new")
+
+    @property
+    def _provisional_mark(self) -> Path:
+        return self.path.with_suffix(".mark.new")
 
     def read_key(self) -> Ed25519PrivateKey:
         """The private key.
@@ -91,13 +104,7 @@ class Beside:
 
     def write_mark(self, mark: Mark, *, sync: bool = False) -> None:
         """Overwrite the mark in place; with ``sync`` it is on the disk before the call returns."""
-        descriptor = os.open(self.mark_path, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.pwrite(descriptor, mark.line(), 0)
-            if sync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _overwrite(self.mark_path, mark, sync)
 
     def inode(self) -> int:
         """The inode of the ledger's file."""
@@ -122,3 +129,13 @@ class Beside:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _overwrite(path: Path, mark: Mark, sync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.pwrite(descriptor, mark.line(), 0)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

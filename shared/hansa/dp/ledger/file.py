@@ -91,7 +91,7 @@ class LedgerFile(Ledger):
             if not self._beside.traces:
                 self._create(drafts)
             elif self.path.exists():
-                self._beside.settle_key()  # where its creation was cut short
+                self._beside.settle()  # where its creation was cut short
             else:
                 remains = ", ".join(path.name for path in self._beside.traces)
                 raise RefusalError(
@@ -231,8 +231,6 @@ class LedgerFile(Ledger):
         """
         mark = self._beside.read_mark()
         if mark is None:
-            if books.last.sequence == 1 and not self._beside.mark_path.exists():
-                return  # its creation was cut short, and nothing was ever spent
             problem = "its mark is missing or damaged"
         elif mark.ledger != books.identity:
             problem = "its mark is another ledger's"
@@ -252,7 +250,11 @@ class LedgerFile(Ledger):
         )
 
     def _create(self, drafts: Iterable[Draft]) -> None:
-        """Build under provisional names, so that a crash leaves nothing or a whole ledger."""
+        """Build under provisional names, so that a crash leaves nothing or a whole ledger with its mark.
+
+        The mark is drafted first and names the file's inode, which renaming keeps: a file in its place that
+        has neither mark nor draft is a copy, however short.
+        """
         key, row, rows = Ed25519PrivateKey.generate(), None, []
         for draft in drafts:
             if row is None:
@@ -263,11 +265,11 @@ class LedgerFile(Ledger):
         provisional = self.path.with_name(self.path.name + ".new")
         store.build(provisional, rows, durable=self.durable)
         self._beside.draft_key(key)
-        provisional.replace(self.path)
-        self._beside.settle_key()
         assert row is not None
-        mark = Mark(identity["ledger"], row.sequence, row.hash, self._beside.inode())
-        self._beside.write_mark(mark, sync=self.durable)
+        inode = provisional.stat().st_ino
+        self._beside.draft_mark(Mark(identity["ledger"], row.sequence, row.hash, inode))
+        provisional.replace(self.path)
+        self._beside.settle()
         if self.durable:
             self._beside.sync_folder()
 

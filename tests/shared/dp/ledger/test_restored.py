@@ -126,19 +126,38 @@ def test_a_key_of_another_ledger_is_refused(path, tmp_path):
     refused(path, "entry 3 is not signed with the key beside it")
 
 
-def test_a_creation_cut_short_is_finished_or_begun_again(path, tmp_path):
-    beside = Beside(path)
+@pytest.mark.parametrize("waiting", [(), ("mark",), ("key", "mark")])
+def test_a_creation_cut_short_after_the_file_is_in_place_is_finished(tmp_path, waiting):
     fresh = LedgerFile(tmp_path / "new.sqlite", BUDGET)
     assert fresh.spent() == 0.0
-    made = Beside(fresh.path)
-    made.key_path.rename(tmp_path / "new.key.new")  # killed between the two names, before the mark
-    made.mark_path.unlink()
+    for kind in waiting:
+        fresh.path.with_suffix(f".{kind}").rename(tmp_path / f"new.{kind}.new")
     LedgerFile(fresh.path, BUDGET).reserve("run", (EVENT,))
-    # Killed before any name was given.
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.key", "new.mark", "new.sqlite"]
+
+
+def test_a_creation_cut_short_before_is_begun_again(path):
+    beside = Beside(path)
     for file in (path, beside.key_path, beside.mark_path):
         file.rename(file.with_name(file.name + ".new"))
     assert LedgerFile(path, BUDGET).spent() == 0.0
     assert check(read_file(path)[0]) == []
+    charged = LedgerFile(path, BUDGET)
+    charged.reserve("run", (EVENT,))
+    assert beside.read_mark().sequence == 2
+
+
+def test_a_copy_from_right_after_the_opening_does_not_start_again_at_nothing(tmp_path):
+    path, early = tmp_path / "shop.sqlite", tmp_path / "early"
+    assert LedgerFile(path, BUDGET).spent() == 0.0
+    copies(path, early)
+    ledger = LedgerFile(path, BUDGET)
+    ledger.reserve("run", (EVENT,))
+    for file in tmp_path.glob("shop.*"):
+        file.unlink()
+    for name in ("shop.sqlite", "shop.key"):
+        shutil.copy2(early / name, tmp_path)
+    refused(path, "its mark is missing")
 
 
 def test_a_copy_with_the_last_receipt_goes_on_but_not_what_was_under_way(path, tmp_path):
