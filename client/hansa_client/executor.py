@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from hansa.plan import Plan
 from hansa.records import Answer, Request, answer_to_content, exact_answer, exact_request
 from hansa_client.app import app
 from hansa_client.approvals import ForbiddenError, Policy
-from hansa_client.config import read_settings
+from hansa_client.config import Network, read_settings
 from hansa_client.deployed import read_invitation
 from hansa_client.egress import BlockedError, check_answer
 from hansa_client.home import ShopHome
@@ -58,19 +59,29 @@ class Executor:
         """Answer until the process is ended; never returns."""
         log.info("the executor is ready")
         while True:
-            settings = read_settings(self.home.settings)
             try:
                 found = self.once(runtime)
-            except (
-                Refused
-            ) as error:  # the node is gone or starts again; a task that is left unanswered expires
+            except Refused as error:  # the node is gone or starts again
                 log.warning("the node does not answer: %s", type(error).__name__)
                 found = False
             if not found:
-                self.sleep(settings.network.poll)
+                self.sleep(self._network().poll)
 
     def once(self, runtime: NodeRuntime) -> bool:
-        """Answer one message, if there is one."""
+        """Answer one message, if there is one; what is left unanswered expires.
+
+        Raises:
+            httpx.HTTPError: The node does not answer; or another of ``hansa_client.runtime.Refused``.
+        """
+        try:
+            return self._once(runtime)
+        except (KeyboardInterrupt, SystemExit, *Refused):
+            raise
+        except BaseException as error:  # no message may end the process; a panic in Rust is no Exception
+            log.error("a message is left unanswered: %s", type(error).__name__)
+            return False
+
+    def _once(self, runtime: NodeRuntime) -> bool:
         with runtime.next() as claim:
             if claim is None:
                 return False
@@ -101,7 +112,9 @@ class Executor:
             return Answer(False, refusal.reason)
         except HansaError as error:  # its text names the shop's own files
             log.error("run %s, %s: %s", run, kind, error)
-        except Exception as error:  # its text may speak of customers
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # polars' panics too; its text may speak of customers
             log.error("run %s, %s: %s", run, kind, type(error).__name__)
             log.debug("traceback", exc_info=error)
         return Answer(False, FAILED)
@@ -143,31 +156,33 @@ class Executor:
 
     def _wait(self, arrived: float) -> None:
         """Until a whole multiple of the pace after the arrival."""
-        pace = self._pace()
+        pace = self._network().pace
         if pace > 0:
             taken = self.clock() - arrived
             self.sleep(max(0.0, math.ceil(taken / pace - 1e-9) * pace - taken))
 
-    def _pace(self) -> float:
+    def _network(self) -> Network:
         try:
-            return read_settings(self.home.settings).network.pace
+            return read_settings(self.home.settings).network
         except UsageError:
-            return 1.0
+            return Network()
 
     def _note(self, task: Task, answer: Answer | Error | None) -> None:
-        """Write down what is going on, for ``hansa client status``."""
+        """Write down what is going on, for ``hansa client status``: of a message that is not checked yet."""
         config = {} if not task.whole else dict(task.message.content.config_records.get("config", {}))
-        write_note(
-            self.home.state / ACTIVITY,
-            {
-                "run": str(config.get("run", ""))[:128],
-                "round": config.get("round"),
-                "message": task.message.metadata.message_type[:40],
-                "busy": answer is None,
-                "answer": None if answer is None else _said(answer),
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        )
+        run, round_ = config.get("run"), config.get("round")
+        with suppress(OSError):  # a full disk: the answer is worth more
+            write_note(
+                self.home.state / ACTIVITY,
+                {
+                    "run": run[:128] if isinstance(run, str) else "",
+                    "round": round_ if isinstance(round_, int) else None,
+                    "message": task.message.metadata.message_type[:40],
+                    "busy": answer is None,
+                    "answer": None if answer is None else _said(answer),
+                    "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                },
+            )
 
 
 def _kind(task: Task) -> str:

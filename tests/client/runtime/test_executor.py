@@ -1,10 +1,12 @@
 import json
 from contextlib import contextmanager
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message
 from flwr.supercore.task_identity import TaskIdentity
+from polars.exceptions import PanicException
 
 from hansa.dp.ledger.file import LedgerFile
 from hansa.plan import make_plan
@@ -114,6 +116,47 @@ def test_exceptions_leave_as_one_fixed_line(executor):
     executor.shops = broken
     answer = executor.answer(task())
     assert (answer.accepted, answer.reason) == (False, "the shop could not answer")
+
+
+def test_a_panic_of_polars_is_an_exception_like_any_other(executor, caplog):
+    def panics(config):
+        raise PanicException("called on customer alice@example.org")
+
+    executor.shops = panics
+    answer = executor.answer(task())
+    assert (answer.accepted, answer.reason) == (False, "the shop could not answer")
+    assert "alice" not in caplog.text
+    executor.shops = lambda config: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        executor.answer(task())
+
+
+@pytest.mark.parametrize("value", [b"x", 1.5, [1], ["x"], [b"x"]])
+def test_no_value_of_a_message_ends_the_executor(executor, value):
+    given = task()
+    given.message.content["config"]["round"] = given.message.content["config"]["run"] = value
+    node = Node([given])
+    assert executor.once(node)
+    ((_, content),) = node.replies
+    assert content.reason == "refused by shop policy: the message holds other records than Hansa's"
+    found = json.loads((executor.home.state / "activity.json").read_text())
+    assert (found["run"], found["round"]) == ("", None)
+
+
+def test_nothing_but_the_loss_of_the_node_escapes(executor, monkeypatch):
+    def failing(error):
+        def pull():
+            raise error
+
+        node = Node([task()])
+        node.pull = pull
+        return node
+
+    for error in (TypeError("x"), PanicException("x"), Exception("the node did not store an object")):
+        assert not executor.once(failing(error))
+    for error in (httpx.ConnectError("gone"), KeyboardInterrupt(), SystemExit()):
+        with pytest.raises(type(error)):
+            executor.once(failing(error))
 
 
 def test_the_logs_have_no_exceptions_text(executor, caplog):
