@@ -19,8 +19,8 @@ from flwr.app import Context, Error, RecordDict
 from flwr.common.constant import ErrorCode
 
 from hansa.errors import HansaError, RefusalError, UsageError
-from hansa.plan import Plan
-from hansa.records import Answer, Request, answer_to_content, exact_answer, exact_request
+from hansa.plan import Plan, digest_of
+from hansa.records import RELEASE_MESSAGE, Answer, Request, answer_to_content, exact_answer, exact_request
 from hansa_client.app import app
 from hansa_client.approvals import ForbiddenError, Policy
 from hansa_client.config import Network, read_settings
@@ -28,6 +28,7 @@ from hansa_client.deployed import read_invitation
 from hansa_client.egress import BlockedError, check_answer
 from hansa_client.home import ShopHome
 from hansa_client.notes import ACTIVITY, PAUSE, write_note
+from hansa_client.replies import LookedUp
 from hansa_client.runtime import CLIENT_APP, NodeRuntime, Refused, Task
 from hansa_client.shop import LocalShop, Resolver, provide_shops
 
@@ -136,7 +137,21 @@ class Executor:
         return self._run(task, request, plan, self.shops({}))
 
     def _run(self, task: Task, request: Request, plan: Plan | None, shop: LocalShop) -> Answer:
-        since, state = len(shop.ledger.entries()), self._states.pop(task.run, RecordDict())
+        kind, keep = _kind(task), shop.replies.keep
+        about, sent = None, None
+        if kind == RELEASE_MESSAGE and plan is not None:
+            about = plan.run, request.round, plan.digest, digest_of(request.state)
+            sent = shop.replies.find(*about)
+        shop, since = replace(shop, replies=LookedUp(sent)), len(shop.ledger.entries())
+        answer = self._ask_app(task, shop)
+        check_answer(kind, answer, request, plan, shop, since, sent)
+        if about is not None and answer.release is not None and sent is None:
+            keep(*about, answer.release)  # only what may leave, and before it does
+        log.info("run %s, round %s, %s: %s", request.run, request.round, kind, _said(answer))
+        return answer
+
+    def _ask_app(self, task: Task, shop: LocalShop) -> Answer:
+        state = self._states.pop(task.run, RecordDict())
         context = Context(task.run, task.message.metadata.dst_node_id, {}, state, dict(task.run_config))
         provide_shops(lambda _: shop)
         try:
@@ -147,12 +162,9 @@ class Executor:
         for old in list(self._states)[:-_KEPT_RUNS]:
             del self._states[old]
         try:
-            answer = exact_answer(reply.content)
+            return exact_answer(reply.content)
         except UsageError:
             raise BlockedError("the answer holds more than an answer") from None
-        check_answer(task.message.metadata.message_type, answer, request, plan, shop, since)
-        log.info("run %s, round %s, %s: %s", request.run, request.round, _kind(task), _said(answer))
-        return answer
 
     def _wait(self, arrived: float) -> None:
         """Until a whole multiple of the pace after the arrival."""

@@ -9,7 +9,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from polars.exceptions import PanicException
 
 from hansa.dp.ledger.file import LedgerFile
-from hansa.plan import make_plan
+from hansa.plan import digest_of, make_plan
 from hansa.records import Answer, Request, answer_to_content, request_to_content
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
@@ -182,6 +182,48 @@ def test_a_release_without_a_charge_is_blocked(executor, monkeypatch):
     forged = answer_to_content(Answer(True, release=table))
     monkeypatch.setattr("hansa_client.executor.app", lambda m, c: Message(forged, reply_to=m))
     assert executor.answer(release()).reason == "egress blocked: the ledger has no charge for this release"
+
+
+def test_a_release_that_the_ledger_does_not_know_is_blocked_and_not_kept(executor, monkeypatch):
+    assert executor.answer(task()).accepted
+    monkeypatch.setattr(executor.shops({}).ledger, "charge", lambda *given: None)
+    for _ in range(2):
+        blocked = executor.answer(release())
+        assert isinstance(blocked, Error)
+        assert blocked.reason == "egress blocked: the ledger has no charge for this release"
+    assert not executor.home.replies.exists()
+
+
+def test_a_blocked_release_never_leaves_however_often_it_is_asked_for(executor, monkeypatch):
+    assert executor.answer(task()).accepted
+    ledger = executor.shops({}).ledger
+    charge = ledger.charge
+    with monkeypatch.context() as wrong:
+        wrong.setattr(
+            ledger, "charge", lambda run, event, about: charge(run, event, {**about, "message": "other"})
+        )
+        assert (
+            executor.answer(release()).reason == "egress blocked: the ledger was charged for another message"
+        )
+    again = executor.answer(release())
+    assert (again.accepted, again.release) == (False, None)
+    assert again.reason == "round 1 was paid for and is not paid again"
+
+
+def test_what_a_crash_kept_from_leaving_leaves_as_it_was(executor):
+    assert executor.answer(task()).accepted
+
+    def crash(task, content):
+        raise SystemExit
+
+    node = Node([release()])
+    node.reply = crash
+    with pytest.raises(SystemExit):
+        executor.once(node)
+    about = "r", 1, PLAN.digest, digest_of(PLAN.learner.initial_state(seeded_generator(0)))
+    kept, spent = executor.shops({}).replies.find(*about), len(executor.shops({}).ledger.entries())
+    assert executor.answer(release()).release.tobytes() == kept.tobytes()
+    assert len(executor.shops({}).ledger.entries()) == spent
 
 
 def test_a_paused_shop_says_so_to_everything(executor):
