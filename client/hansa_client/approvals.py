@@ -26,6 +26,7 @@ from hansa.secagg.roster import Roster
 from hansa_client.config import Approvals, ShopSettings
 from hansa_client.decisions import Decisions
 from hansa_client.home import ShopHome
+from hansa_client.shop import LocalShop
 
 PLAN, ROSTER, TIMEOUT, MODEL = "plan", "hansa-roster", "round-timeout", "model"
 KEYS: dict[str, type | tuple[type, ...]] = {PLAN: str, ROSTER: str, TIMEOUT: (int, float), MODEL: str}
@@ -106,19 +107,36 @@ class Policy:
             self._admit_roster(plan, given.get(ROSTER, ""), shop)
         return plan
 
+    def admit_by_books(self, kind: str, plan: Plan | None, shop: LocalShop) -> None:
+        """See that what was admitted is what the shop will go by: the plan that it has accepted by this name.
+
+        Args:
+            kind: Flower's message type.
+            plan: As ``admit`` gave it.
+            shop: Whose plans and ledger are looked at.
+
+        Raises:
+            RefusalError: Another plan was accepted by this name.
+        """
+        if plan is None or kind == MODEL_MESSAGE:
+            return
+        if shop.plans.get(plan.run, plan).digest != plan.digest:
+            reason = "the plan differs from the one accepted under this name"
+            raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
+
     def _admit_plan(self, plan: Plan) -> None:
         if plan.dp in ("central", "none"):
             raise _outside("dp")
         decisions = Decisions(self.home)
+        if decisions.rejected(plan.digest):
+            raise RefusalError(f"run {plan.run}: rejected", reason="the operator has rejected the plan")
         if decisions.approved_plan(plan.digest):
             return
         outside = outside_ranges(plan, self.settings)
         if not outside and self.settings.approvals.plans == "ranges":
             return
         why = f"outside the shop's ranges: {', '.join(outside)}" if outside else "every plan is asked for"
-        waits = decisions.ask("plan", plan.digest, why, plan.model_dump_json())
-        if not waits:
-            raise RefusalError(f"run {plan.run}: rejected", reason="the operator has rejected the plan")
+        decisions.ask("plan", plan.digest, why, plan.model_dump_json())
         if outside:
             raise _outside(*outside)
         raise RefusalError(f"run {plan.run}: waits", reason="the plan waits for the operator's approval")

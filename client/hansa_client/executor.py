@@ -54,7 +54,7 @@ class Executor:
     shops: Resolver
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    _states: dict[int, RecordDict] = field(default_factory=dict)
+    _states: dict[tuple[int, str], RecordDict] = field(default_factory=dict)
 
     def serve(self, runtime: NodeRuntime) -> None:
         """Answer until the process is ended; never returns."""
@@ -134,7 +134,9 @@ class Executor:
             raise ForbiddenError("the message holds other records than Hansa's") from None
         request = replace(request, message=task.message.metadata.message_id)
         plan = policy.admit(kind, task.run_config, request, read_invitation(self.home).shop)
-        return self._run(task, request, plan, self.shops({}))
+        shop = self.shops({})
+        policy.admit_by_books(kind, plan, shop)
+        return self._run(task, request, plan, shop)
 
     def _run(self, task: Task, request: Request, plan: Plan | None, shop: LocalShop) -> Answer:
         kind, keep = _kind(task), shop.replies.keep
@@ -143,22 +145,23 @@ class Executor:
             about = plan.run, request.round, plan.digest, digest_of(request.state)
             sent = shop.replies.find(*about)
         shop, since = replace(shop, replies=LookedUp(sent)), len(shop.ledger.entries())
-        answer = self._ask_app(task, shop)
+        answer = self._ask_app(task, "" if plan is None else plan.digest, shop)
         check_answer(kind, answer, request, plan, shop, since, sent)
         if about is not None and answer.release is not None and sent is None:
             keep(*about, answer.release)  # only what may leave, and before it does
         log.info("run %s, round %s, %s: %s", request.run, request.round, kind, _said(answer))
         return answer
 
-    def _ask_app(self, task: Task, shop: LocalShop) -> Answer:
-        state = self._states.pop(task.run, RecordDict())
+    def _ask_app(self, task: Task, plan: str, shop: LocalShop) -> Answer:
+        kept = task.run, plan  # what a masked round keeps is found under its own plan alone
+        state = self._states.pop(kept, RecordDict())
         context = Context(task.run, task.message.metadata.dst_node_id, {}, state, dict(task.run_config))
         provide_shops(lambda _: shop)
         try:
             reply = app(task.message, context)
         finally:
             provide_shops(None)
-        self._states[task.run] = context.state
+        self._states[kept] = context.state
         for old in list(self._states)[:-_KEPT_RUNS]:
             del self._states[old]
         try:

@@ -15,7 +15,7 @@ from hansa.secagg.messages import Agreement, Survivors
 from hansa.secagg.roster import Roster
 from hansa_client.approvals import ForbiddenError, Policy, outside_ranges, read_config
 from hansa_client.config import read_settings
-from hansa_client.decisions import MOST, Decisions
+from hansa_client.decisions import MOST, Decisions, Question
 from hansa_client.questions import describe_roster, protection
 
 BUNDLE = "ab" * 32
@@ -168,6 +168,13 @@ def test_a_rejected_plan_is_not_asked_about_again(shop_home):
     decisions.reject(decisions.waiting()[0])
     assert reason(policy, plan()) == "the operator has rejected the plan"
     assert decisions.waiting() == []
+
+
+def test_a_rejected_plan_does_not_run_where_it_lies_inside_the_ranges(policy):
+    Decisions(policy.home).reject(Question("plan", plan().digest, "", "", plan().model_dump_json()))
+    assert reason(policy, plan()) == "the operator has rejected the plan"
+    assert reason(policy, plan(), kind="train.release", request=release(plan()))
+    assert admit(policy, plan("other")) == plan("other")
 
 
 @pytest.mark.parametrize("kind", ["train", "train.evaluate", "query.customers", "evaluate", "system"])

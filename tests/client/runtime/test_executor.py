@@ -1,5 +1,6 @@
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -224,6 +225,42 @@ def test_what_a_crash_kept_from_leaving_leaves_as_it_was(executor):
     kept, spent = executor.shops({}).replies.find(*about), len(executor.shops({}).ledger.entries())
     assert executor.answer(release()).release.tobytes() == kept.tobytes()
     assert len(executor.shops({}).ledger.entries()) == spent
+
+
+CHEAP = make_plan(
+    run="r", method="dpsgd", settings={"dimensions": 3, "gradient_rounds": 2}, n_items=12, dp="local",
+    epsilon=0.1, delta=1e-5, shops=1, customers=50,
+)  # fmt: skip
+
+
+def test_the_plan_that_runs_is_the_one_that_is_priced(executor):
+    assert executor.answer(task()).accepted
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nepsilon = 0.2"))
+    assert executor.answer(release()).reason == "outside the shop's ranges: epsilon"
+    for round_ in (1, 2):
+        other = replace(release(round_), run_config={"plan": CHEAP.model_dump_json()})
+        answer = executor.answer(other)
+        assert (answer.accepted, answer.release) == (False, None)
+        assert answer.reason == "the plan differs from the one accepted under this name"
+    assert not [draft for draft in executor.shops({}).ledger.entries() if draft.kind == "charge"]
+
+
+def test_what_a_round_keeps_is_found_under_its_own_plan_alone(executor, monkeypatch):
+    seen = []
+
+    def remembers(message, context):
+        seen.append(set(context.state))
+        context.state["kept"] = ConfigRecord({"secret": b"x"})
+        return Message(answer_to_content(Answer(False, "no")), reply_to=message)
+
+    monkeypatch.setattr("hansa_client.executor.app", remembers)
+    executor.answer(task())
+    executor.answer(
+        task(Request("r", 0, CHEAP.model_dump_json(), {}), run_config={"plan": CHEAP.model_dump_json()})
+    )
+    executor.answer(task())
+    assert seen == [set(), set(), {"kept"}]
 
 
 def test_a_paused_shop_says_so_to_everything(executor):
