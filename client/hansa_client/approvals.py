@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from hansa.dp.accounting import epsilon
 from hansa.dp.ledger import Ledger
 from hansa.dp.ledger.account import Account
 from hansa.errors import HansaError, RefusalError, UsageError
@@ -26,6 +24,7 @@ from hansa.secagg.roster import Roster
 from hansa_client.config import Approvals, ShopSettings
 from hansa_client.decisions import Decisions
 from hansa_client.home import ShopHome
+from hansa_client.payment import price
 from hansa_client.shop import LocalShop
 
 PLAN, ROSTER, TIMEOUT, MODEL = "plan", "hansa-roster", "round-timeout", "model"
@@ -123,6 +122,15 @@ class Policy:
         if shop.plans.get(plan.run, plan).digest != plan.digest:
             reason = "the plan differs from the one accepted under this name"
             raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
+
+    def most(self, plan: Plan | None) -> float:
+        """What a plan may cost together with its rounds that are paid again.
+
+        One that the operator has approved may be repeated as the settings say: the cost of that was shown.
+        """
+        if plan is not None and Decisions(self.home).approved_plan(plan.digest):
+            return float("inf")
+        return self.settings.approvals.epsilon
 
     def _admit_plan(self, plan: Plan) -> None:
         if plan.dp in ("central", "none"):
@@ -241,15 +249,7 @@ def outside_ranges(plan: Plan, settings: ShopSettings) -> list[str]:
 
 def cost(plan: Plan, delta: float) -> float:
     """Epsilon of a whole plan at ``delta``, for a customer of one shop."""
-    return _cost(plan.model_dump_json(), delta)
-
-
-@lru_cache(maxsize=16)
-def _cost(text: str, delta: float) -> float:
-    try:
-        return float(epsilon(parse_plan(text).event(), delta))
-    except ValueError:  # an event that no accountant knows
-        return float("inf")
+    return price(plan.steps, delta)
 
 
 def spent_after(plan: Plan, ledger: Ledger) -> float | None:

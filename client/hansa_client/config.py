@@ -105,7 +105,8 @@ class Approvals(_Section):
         plans: ``ranges``: plans inside what follows run; ``ask``: each waits for the operator besides.
         dp: DP models; ``central`` and ``none`` are never allowed.
         methods: Methods.
-        epsilon: Most that one plan may cost, at the ledger's delta.
+        epsilon: Most that one plan may cost, at the ledger's delta, its lost rounds that are paid again included.
+            It holds for each plan by itself: many plans may go up to ``budget.epsilon``, the ceiling.
         releases: Most releases of one plan.
         repeats: How many lost rounds of one run may be paid again.
         shops: Fewest shops invited, where a shop's part is hidden in a sum.

@@ -52,7 +52,9 @@ def configure(
         list[str] | None, typer.Option(help="A DP model that is allowed, distributed or local; repeatable.")
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="A method that is allowed; repeatable.")] = None,
-    plan_epsilon: Annotated[float | None, typer.Option(help="Most that one plan may cost.")] = None,
+    plan_epsilon: Annotated[
+        float | None, typer.Option(help="Most that one plan may cost with its repeats.")
+    ] = None,
     releases: Annotated[int | None, typer.Option(help="Most releases of one plan.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Lost rounds of a run that are paid again.")] = None,
     shops: Annotated[int | None, typer.Option(help="Fewest shops invited.")] = None,

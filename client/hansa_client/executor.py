@@ -134,7 +134,7 @@ class Executor:
             raise ForbiddenError("the message holds other records than Hansa's") from None
         request = replace(request, message=task.message.metadata.message_id)
         plan = policy.admit(kind, task.run_config, request, read_invitation(self.home).shop)
-        shop = self.shops({})
+        shop = replace(self.shops({}), most=policy.most(plan))
         policy.admit_by_books(kind, plan, shop)
         return self._run(task, request, plan, shop)
 

@@ -54,7 +54,8 @@ customers = 1000                  # a round figure above your number of customer
 plans = "ranges"                  # ranges: plans inside what follows; ask: each waits for your decision, too
 dp = ["distributed"]              # and perhaps "local"; central and none never run
 methods = ["popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd"]
-epsilon = 4.0                     # most that one plan may cost
+epsilon = 4.0                     # most that one plan may cost, lost rounds that are paid again included; each
+                                  # plan by itself: many of them may go up to the ceiling, budget.epsilon
 releases = 100                    # most releases of one plan
 repeats = 2                       # lost rounds of one run that are paid for again, at most
 shops = 3                         # fewest shops invited, where this shop's part is hidden in a sum

@@ -16,6 +16,7 @@ from hansa.secagg.roster import Roster
 from hansa_client.approvals import ForbiddenError, Policy, outside_ranges, read_config
 from hansa_client.config import read_settings
 from hansa_client.decisions import MOST, Decisions, Question
+from hansa_client.payment import dearest
 from hansa_client.questions import describe_roster, protection
 
 BUNDLE = "ab" * 32
@@ -341,7 +342,9 @@ def test_a_plans_printout_has_its_cost_and_what_it_leaves(shop_home, capsys):
     assert reason(make_policy(shop_home), asked)
     assert run(shop_home, "show", f"plan-{asked.digest[:10]}") == 0
     shown = capsys.readouterr().out
-    assert "local noise, epsilon 4.2 at delta 1e-05, 3 releases" in shown
+    repeated = dearest(asked, read_settings(shop_home.settings).approvals.repeats, 1e-5)
+    assert 4.3 < repeated < 9
+    assert f"local noise, epsilon 4.2 at delta 1e-05, up to {repeated:.4g} with repeats; 3 private" in shown
     assert "outside   epsilon" in shown
     assert "0 of 4.5 is spent; 0.3" in shown
     assert run(shop_home, "reject", f"plan-{asked.digest[:10]}") == 0

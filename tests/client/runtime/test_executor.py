@@ -246,6 +246,25 @@ def test_the_plan_that_runs_is_the_one_that_is_priced(executor):
     assert not [draft for draft in executor.shops({}).ledger.entries() if draft.kind == "charge"]
 
 
+def test_lost_rounds_are_paid_again_within_the_ranges_or_for_an_approved_plan(executor):
+    def lose():
+        for file in executor.home.replies.glob("*"):
+            file.unlink()
+
+    shop = executor.shops({})
+    shop.repeats = 3
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nepsilon = 1.01"))
+    assert executor.answer(task()).accepted
+    assert executor.answer(release()).accepted
+    lose()
+    refused = executor.answer(release())
+    assert refused.reason == "round 1 is lost and would cost more than the shop allows one plan"
+    (executor.home.root / "approved-plans").write_text(PLAN.digest)
+    assert executor.answer(release()).accepted
+    assert shop.ledger.spent() > 1.01
+
+
 def test_what_a_round_keeps_is_found_under_its_own_plan_alone(executor, monkeypatch):
     seen = []
 
