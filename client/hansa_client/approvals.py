@@ -231,17 +231,17 @@ def _subject(kind: str, request: Request) -> tuple[str, int]:
 def outside_ranges(plan: Plan, settings: ShopSettings) -> list[str]:
     """Names of the ranges that a plan leaves."""
     ranges: Approvals = settings.approvals
-    hidden = plan.dp == "distributed"
+    hidden, few = plan.dp == "distributed", len(plan.steps) <= ranges.releases  # too many are not priced
     return [
         name
         for name, inside in {
             "dp": plan.dp in ranges.dp,
             "method": plan.method in ranges.methods,
-            "releases": len(plan.releases) <= ranges.releases,
+            "releases": few,
             "shops": not hidden or plan.shops >= ranges.shops,
             "delta": plan.delta <= settings.budget.delta,
             "masked": not hidden or plan.masked,
-            "epsilon": cost(plan, settings.budget.delta) <= ranges.epsilon + _TOLERANCE,
+            "epsilon": not few or cost(plan, settings.budget.delta) <= ranges.epsilon + _TOLERANCE,
         }.items()
         if not inside
     ]

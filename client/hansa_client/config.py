@@ -105,9 +105,9 @@ class Approvals(_Section):
         plans: ``ranges``: plans inside what follows run; ``ask``: each waits for the operator besides.
         dp: DP models; ``central`` and ``none`` are never allowed.
         methods: Methods.
-        epsilon: Most that one plan may cost, at the ledger's delta, its lost rounds that are paid again included.
+        epsilon: Most that one plan may cost at the ledger's delta, with its lost rounds that are paid again.
             It holds for each plan by itself: many plans may go up to ``budget.epsilon``, the ceiling.
-        releases: Most releases of one plan.
+        releases: Most private sums of one plan: its rounds, each times its local steps.
         repeats: How many lost rounds of one run may be paid again.
         shops: Fewest shops invited, where a shop's part is hidden in a sum.
         bundles: SHA-256 of app bundles, hex. Their code never runs here; the hash only says who asks.
@@ -117,7 +117,7 @@ class Approvals(_Section):
     dp: tuple[Literal["local", "distributed"], ...] = ("distributed",)
     methods: tuple[Method, ...] = ("popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd")
     epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
-    releases: int = Field(default=100, gt=0)
+    releases: int = Field(default=1000, gt=0)
     repeats: int = Field(default=2, ge=0)
     shops: int = Field(default=3, ge=1)
     bundles: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()

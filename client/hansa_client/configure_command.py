@@ -55,7 +55,7 @@ def configure(
     plan_epsilon: Annotated[
         float | None, typer.Option(help="Most that one plan may cost with its repeats.")
     ] = None,
-    releases: Annotated[int | None, typer.Option(help="Most releases of one plan.")] = None,
+    releases: Annotated[int | None, typer.Option(help="Most private sums of one plan.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Lost rounds of a run that are paid again.")] = None,
     shops: Annotated[int | None, typer.Option(help="Fewest shops invited.")] = None,
     threshold: Annotated[int | None, typer.Option(help="Fewest shops in a masked sum.")] = None,

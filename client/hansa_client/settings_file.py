@@ -54,9 +54,9 @@ customers = 1000                  # a round figure above your number of customer
 plans = "ranges"                  # ranges: plans inside what follows; ask: each waits for your decision, too
 dp = ["distributed"]              # and perhaps "local"; central and none never run
 methods = ["popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd"]
-epsilon = 4.0                     # most that one plan may cost, lost rounds that are paid again included; each
-                                  # plan by itself: many of them may go up to the ceiling, budget.epsilon
-releases = 100                    # most releases of one plan
+epsilon = 4.0                     # most that one plan may cost with its repeats; it is per plan: many plans
+                                  # may go up to the ceiling, budget.epsilon
+releases = 1000                   # most private sums of one plan: its rounds, each times its local steps
 repeats = 2                       # lost rounds of one run that are paid for again, at most
 shops = 3                         # fewest shops invited, where this shop's part is hidden in a sum
 bundles = []                      # SHA-256 of the coordinator's app bundles

@@ -8,13 +8,13 @@ from hansa.cli import main
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import RefusalError, UsageError
 from hansa.league import ModelCard
-from hansa.plan import make_plan
+from hansa.plan import METHODS, make_plan
 from hansa.records import Request
 from hansa.rng import seeded_generator
 from hansa.secagg.messages import Agreement, Survivors
 from hansa.secagg.roster import Roster
 from hansa_client.approvals import ForbiddenError, Policy, outside_ranges, read_config
-from hansa_client.config import read_settings
+from hansa_client.config import Approvals, read_settings
 from hansa_client.decisions import MOST, Decisions, Question
 from hansa_client.payment import dearest
 from hansa_client.questions import describe_roster, protection
@@ -132,6 +132,7 @@ def test_bare_sums_are_refused_whatever_was_approved(shop_home, dp):
         ("epsilon", plan(epsilon=4.2), {}),
         ("method", plan(method="popularity"), {"methods": ("dpsgd",)}),
         ("releases", plan(), {"releases": 2}),
+        ("releases", plan(settings={"gradient_rounds": 2, "local_steps": 6}), {"releases": 12}),
         ("delta", plan(delta=1e-4, epsilon=0.5), {}),
         ("dp", masked(), {"dp": ("local",)}),
         ("shops", masked(), {"dp": ("distributed",), "shops": 5}),
@@ -143,6 +144,23 @@ def test_each_range_is_looked_at(shop_home, range_, asked, approvals):
     assert reason(policy, asked) == f"outside the shop's ranges: {range_}"
     (question,) = Decisions(shop_home).waiting()
     assert (question.kind, question.digest, question.body) == ("plan", asked.digest, asked.model_dump_json())
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_recommended_settings_lie_within_the_default_ranges(method):
+    ranges = Approvals()
+    for dp in ("local", "distributed"):
+        for steps in (1, 5) if (method, dp) == ("dpsgd", "local") else (1,):
+            settings = {"local_steps": steps} if method == "dpsgd" else {}
+            given = {"settings": settings, "customers": 100_000, "n_items": 1000}
+            asked = masked(method=method, **given) if dp == "distributed" else plan(method=method, **given)
+            assert len(asked.steps) * 2 <= ranges.releases
+
+
+def test_too_many_sums_are_not_even_priced(policy, monkeypatch):
+    monkeypatch.setattr("hansa_client.approvals.price", lambda *given: pytest.fail("priced"))
+    many = plan(settings={"gradient_rounds": 11, "local_steps": 100}, epsilon=1.0)
+    assert outside_ranges(many, policy.settings) == ["releases"]
 
 
 def test_epsilon_is_that_of_the_whole_plan_at_the_ledgers_delta(shop_home):
