@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hansa.dp.ledger import Ledger
@@ -115,13 +116,23 @@ class Policy:
             shop: Whose plans and ledger are looked at.
 
         Raises:
-            RefusalError: Another plan was accepted by this name.
+            RefusalError: Another plan was accepted by this name; or it would be one too many within a day.
         """
         if plan is None or kind == MODEL_MESSAGE:
             return
+        if kind == PLAN_MESSAGE and plan.run not in shop.ledger.reservations:
+            self._admit_another(plan, shop)
         if shop.plans.get(plan.run, plan).digest != plan.digest:
             reason = "the plan differs from the one accepted under this name"
             raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
+
+    def _admit_another(self, plan: Plan, shop: LocalShop) -> None:
+        most = self.settings.approvals.plans_a_day
+        if Decisions(self.home).approved_plan(plan.digest):
+            return
+        if shop.ledger.plans_since(datetime.now(UTC) - timedelta(days=1)) >= most:
+            reason = "the shop accepts no more plans today"
+            raise RefusalError(f"run {plan.run}: {reason}, {most} were", reason=reason)
 
     def most(self, plan: Plan | None) -> float:
         """What a plan may cost together with its rounds that are paid again.

@@ -108,6 +108,8 @@ class Approvals(_Section):
         epsilon: Most that one plan may cost at the ledger's delta, with its lost rounds that are paid again.
             It holds for each plan by itself: many plans may go up to ``budget.epsilon``, the ceiling.
         releases: Most private sums of one plan: its rounds, each times its local steps.
+        plans_a_day: Most plans that are accepted within 24 hours by the shop's clock; those that the operator
+            has approved one by one are not held up.
         repeats: How many lost rounds of one run may be paid again.
         shops: Fewest shops invited, where a shop's part is hidden in a sum.
         bundles: SHA-256 of app bundles, hex. Their code never runs here; the hash only says who asks.
@@ -118,6 +120,7 @@ class Approvals(_Section):
     methods: tuple[Method, ...] = ("popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd")
     epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     releases: int = Field(default=1000, gt=0)
+    plans_a_day: int = Field(default=24, ge=0)
     repeats: int = Field(default=2, ge=0)
     shops: int = Field(default=3, ge=1)
     bundles: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()

@@ -57,6 +57,7 @@ methods = ["popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd"]
 epsilon = 4.0                     # most that one plan may cost with its repeats; it is per plan: many plans
                                   # may go up to the ceiling, budget.epsilon
 releases = 1000                   # most private sums of one plan: its rounds, each times its local steps
+plans_a_day = 24                  # most plans that are accepted within 24 hours
 repeats = 2                       # lost rounds of one run that are paid for again, at most
 shops = 3                         # fewest shops invited, where this shop's part is hidden in a sum
 bundles = []                      # SHA-256 of the coordinator's app bundles

@@ -1,6 +1,7 @@
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
@@ -244,6 +245,28 @@ def test_the_plan_that_runs_is_the_one_that_is_priced(executor):
         assert (answer.accepted, answer.release) == (False, None)
         assert answer.reason == "the plan differs from the one accepted under this name"
     assert not [draft for draft in executor.shops({}).ledger.entries() if draft.kind == "charge"]
+
+
+def test_plans_are_accepted_at_most_so_many_a_day(executor, monkeypatch):
+    def asks(run):
+        asked = make_plan(
+            run=run, method="popularity", settings={}, n_items=12, dp="local", epsilon=0.001, delta=1e-5,
+            shops=1, customers=50,
+        )  # fmt: skip
+        text = asked.model_dump_json()
+        return asked, executor.answer(task(Request(run, 0, text, {}), run_config={"plan": text}))
+
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nplans_a_day = 2"))
+    assert [asks(run)[1].accepted for run in ("a", "b", "a", "c")] == [True, True, True, False]
+    asked, answer = asks("c")
+    assert answer.reason == "the shop accepts no more plans today"
+    (executor.home.root / "approved-plans").write_text(asked.digest)
+    assert asks("c")[1].accepted
+    fresh = LedgerFile(executor.home.ledger)  # read anew from the disk
+    for hours, plans in ((25, 3), (-1, 0)):
+        moment = datetime.now(UTC) - timedelta(hours=hours)
+        assert fresh.plans_since(moment) == executor.shops({}).ledger.plans_since(moment) == plans
 
 
 def test_lost_rounds_are_paid_again_within_the_ranges_or_for_an_approved_plan(executor):
