@@ -380,7 +380,24 @@ def test_an_unknown_name_is_a_usage_error(shop_home, capsys):
         decisions.approve(question, LedgerFile(shop_home.ledger), ["s2"])
 
 
-def test_questions_do_not_fill_the_disk(shop_home):
-    for number in range(MOST + 20):
-        assert Decisions(shop_home).ask("bundle", f"{number:064x}"[::-1], "new")
-    assert len(Decisions(shop_home).waiting()) == MOST
+@pytest.mark.parametrize("kind", sorted(MOST))
+def test_questions_neither_fill_the_disk_nor_keep_others_out(shop_home, kind):
+    decisions, roster = Decisions(shop_home), keys()
+    digests = [f"{number:064x}"[::-1] for number in range(MOST[kind] + 20)]
+    for digest in digests:
+        assert decisions.ask(kind, digest, "junk")
+    left = [question.digest for question in decisions.waiting()]
+    assert sorted(left) == sorted(digests[-MOST[kind] :])
+    for other in sorted(MOST):
+        assert decisions.ask(other, roster.digest, "the real one", roster.to_json())
+    ids = {question.id for question in decisions.waiting()}
+    assert {f"{other}-{roster.digest[:10]}" for other in MOST} <= ids
+    assert len(ids) == MOST[kind] + len(MOST) - 1
+
+
+def test_a_question_that_could_not_be_put_is_told_of(policy):
+    policy.home.pending.write_text("in the way")
+    asked = plan(epsilon=4.2)
+    assert reason(policy, asked) == "the question could not be put to the shop's operator"
+    policy.home.pending.unlink()
+    assert reason(policy, asked) == "outside the shop's ranges: epsilon"
