@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hansa.dp.accounting import epsilon
 from hansa.dp.ledger import Ledger
 from hansa.dp.ledger.account import Account
 from hansa.errors import HansaError, RefusalError, UsageError
@@ -26,6 +25,8 @@ from hansa.secagg.roster import Roster
 from hansa_client.config import Approvals, ShopSettings
 from hansa_client.decisions import Decisions
 from hansa_client.home import ShopHome
+from hansa_client.payment import price
+from hansa_client.shop import LocalShop
 
 PLAN, ROSTER, TIMEOUT, MODEL = "plan", "hansa-roster", "round-timeout", "model"
 KEYS: dict[str, type | tuple[type, ...]] = {PLAN: str, ROSTER: str, TIMEOUT: (int, float), MODEL: str}
@@ -106,19 +107,55 @@ class Policy:
             self._admit_roster(plan, given.get(ROSTER, ""), shop)
         return plan
 
+    def admit_by_books(self, kind: str, plan: Plan | None, shop: LocalShop) -> None:
+        """See that what was admitted is what the shop will go by: the plan that it has accepted by this name.
+
+        Args:
+            kind: Flower's message type.
+            plan: As ``admit`` gave it.
+            shop: Whose plans and ledger are looked at.
+
+        Raises:
+            RefusalError: Another plan was accepted by this name; or it would be one too many within a day.
+        """
+        if plan is None or kind == MODEL_MESSAGE:
+            return
+        if kind == PLAN_MESSAGE and plan.run not in shop.ledger.reservations:
+            self._admit_another(plan, shop)
+        if shop.plans.get(plan.run, plan).digest != plan.digest:
+            reason = "the plan differs from the one accepted under this name"
+            raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
+
+    def _admit_another(self, plan: Plan, shop: LocalShop) -> None:
+        most = self.settings.approvals.plans_a_day
+        if Decisions(self.home).approved_plan(plan.digest):
+            return
+        if shop.ledger.plans_since(datetime.now(UTC) - timedelta(days=1)) >= most:
+            reason = "the shop accepts no more plans today"
+            raise RefusalError(f"run {plan.run}: {reason}, {most} were", reason=reason)
+
+    def most(self, plan: Plan | None) -> float:
+        """What a plan may cost together with its rounds that are paid again.
+
+        One that the operator has approved may be repeated as the settings say: the cost of that was shown.
+        """
+        if plan is not None and Decisions(self.home).approved_plan(plan.digest):
+            return float("inf")
+        return self.settings.approvals.epsilon
+
     def _admit_plan(self, plan: Plan) -> None:
         if plan.dp in ("central", "none"):
             raise _outside("dp")
         decisions = Decisions(self.home)
+        if decisions.rejected(plan.digest):
+            raise RefusalError(f"run {plan.run}: rejected", reason="the operator has rejected the plan")
         if decisions.approved_plan(plan.digest):
             return
         outside = outside_ranges(plan, self.settings)
         if not outside and self.settings.approvals.plans == "ranges":
             return
         why = f"outside the shop's ranges: {', '.join(outside)}" if outside else "every plan is asked for"
-        waits = decisions.ask("plan", plan.digest, why, plan.model_dump_json())
-        if not waits:
-            raise RefusalError(f"run {plan.run}: rejected", reason="the operator has rejected the plan")
+        decisions.ask("plan", plan.digest, why, plan.model_dump_json())
         if outside:
             raise _outside(*outside)
         raise RefusalError(f"run {plan.run}: waits", reason="the plan waits for the operator's approval")
@@ -209,18 +246,18 @@ def outside_ranges(plan: Plan, settings: ShopSettings) -> list[str]:
     delta hardly counts in it, whence the least noise multiplier.
     """
     ranges: Approvals = settings.approvals
-    hidden = plan.dp == "distributed"
+    hidden, few = plan.dp == "distributed", len(plan.steps) <= ranges.releases  # too many are not priced
     return [
         name
         for name, inside in {
             "dp": plan.dp in ranges.dp,
             "method": plan.method in ranges.methods,
-            "noise": all(release.noise_multiplier >= ranges.noise for release in plan.releases),
-            "releases": len(plan.releases) <= ranges.releases,
+            "noise": not few or all(release.noise_multiplier >= ranges.noise for release in plan.releases),
+            "releases": few,
             "shops": not hidden or plan.shops >= ranges.shops,
             "delta": plan.delta <= settings.budget.delta,
             "masked": not hidden or plan.masked,
-            "epsilon": cost(plan, settings.budget.delta) <= ranges.epsilon + _TOLERANCE,
+            "epsilon": not few or cost(plan, settings.budget.delta) <= ranges.epsilon + _TOLERANCE,
         }.items()
         if not inside
     ]
@@ -228,15 +265,7 @@ def outside_ranges(plan: Plan, settings: ShopSettings) -> list[str]:
 
 def cost(plan: Plan, delta: float) -> float:
     """Epsilon of a whole plan at ``delta``, for a customer of one shop."""
-    return _cost(plan.model_dump_json(), delta)
-
-
-@lru_cache(maxsize=16)
-def _cost(text: str, delta: float) -> float:
-    try:
-        return float(epsilon(parse_plan(text).event(), delta))
-    except ValueError:  # an event that no accountant knows
-        return float("inf")
+    return price(plan.steps, delta)
 
 
 def spent_after(plan: Plan, ledger: Ledger) -> float | None:

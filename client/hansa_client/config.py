@@ -119,11 +119,14 @@ class Approvals(_Section):
         plans: ``ranges``: plans inside what follows run; ``ask``: each waits for the operator besides.
         dp: DP models; ``central`` and ``none`` are never allowed.
         methods: Methods.
-        epsilon: Most that one plan may cost, at the ledger's delta.
+        epsilon: Most that one plan may cost at the ledger's delta, with its lost rounds that are paid again.
+            It holds for each plan by itself: many plans may go up to ``budget.epsilon``, the ceiling.
         noise: Least noise multiplier of any release, under ``distributed`` that of the whole noise. A plan
             that samples customers with less probability than delta has a small epsilon with hardly any noise,
             and those few in the clear. Recommended plans have 0.34 or more up to epsilon 16.
-        releases: Most releases of one plan.
+        releases: Most private sums of one plan: its rounds, each times its local steps.
+        plans_a_day: Most plans that are accepted within 24 hours by the shop's clock; those that the operator
+            has approved one by one are not held up.
         repeats: How many lost rounds of one run may be paid again.
         shops: Fewest shops invited, where a shop's part is hidden in a sum.
         bundles: SHA-256 of app bundles, hex. Their code never runs here; the hash only says who asks.
@@ -134,7 +137,8 @@ class Approvals(_Section):
     methods: tuple[Method, ...] = ("popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd")
     epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     noise: float = Field(default=0.3, gt=0, allow_inf_nan=False)
-    releases: int = Field(default=100, gt=0)
+    releases: int = Field(default=1000, gt=0)
+    plans_a_day: int = Field(default=24, ge=0)
     repeats: int = Field(default=2, ge=0)
     shops: int = Field(default=3, ge=1)
     bundles: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()

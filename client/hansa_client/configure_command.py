@@ -54,9 +54,11 @@ def configure(
         list[str] | None, typer.Option(help="A DP model that is allowed, distributed or local; repeatable.")
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="A method that is allowed; repeatable.")] = None,
-    plan_epsilon: Annotated[float | None, typer.Option(help="Most that one plan may cost.")] = None,
+    plan_epsilon: Annotated[
+        float | None, typer.Option(help="Most that one plan may cost with its repeats.")
+    ] = None,
     noise: Annotated[float | None, typer.Option(help="Least noise multiplier of any release.")] = None,
-    releases: Annotated[int | None, typer.Option(help="Most releases of one plan.")] = None,
+    releases: Annotated[int | None, typer.Option(help="Most private sums of one plan.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Lost rounds of a run that are paid again.")] = None,
     shops: Annotated[int | None, typer.Option(help="Fewest shops invited.")] = None,
     threshold: Annotated[int | None, typer.Option(help="Fewest shops in a masked sum.")] = None,

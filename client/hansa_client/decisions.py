@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from hansa.dp.ledger import Ledger
-from hansa.errors import UsageError
+from hansa.errors import RefusalError, UsageError
 from hansa.plan import parse_plan
 from hansa.secagg.roster import Roster
 from hansa_client.config import read_settings
@@ -21,8 +21,8 @@ from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
 
 Kind = Literal["plan", "roster", "bundle"]
-MOST = 50
-"""Questions that may wait at once: a coordinator cannot fill the disk with them."""
+MOST: dict[Kind, int] = {"plan": 20, "roster": 20, "bundle": 10}
+"""Questions that may wait at once, of each kind: a coordinator cannot fill the disk, nor keep others out."""
 
 _APPROVED, _REJECTED = "approved-plans", "rejected"
 
@@ -58,16 +58,34 @@ class Decisions:
     home: ShopHome
 
     def ask(self, kind: Kind, digest: str, why: str, body: str = "") -> bool:
-        """Put a question to the operator, once; whether it waits now (False: it was rejected before)."""
+        """Put a question to the operator, once; the oldest of its kind gives way where too many wait.
+
+        Returns:
+            Whether it waits now; False: it was rejected before.
+
+        Raises:
+            RefusalError: It could not be written down.
+        """
         if self.rejected(digest):
             return False
         asked = datetime.now(UTC).isoformat(timespec="seconds")
         question = Question(kind, digest, asked, why, body)
         path = self.home.pending / f"{question.id}.json"
-        if not path.exists() and len(list(self.home.pending.glob("*.json"))) < MOST:
-            self.home.pending.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(path, json.dumps(asdict(question)).encode())
+        try:
+            if not path.exists():
+                self._make_room(kind)
+                write_whole(path, json.dumps(asdict(question)).encode())
+        except OSError as error:
+            reason = "the question could not be put to the shop's operator"
+            raise RefusalError(f"{path}: {error}", reason=reason) from error
         return True
+
+    def _make_room(self, kind: Kind) -> None:
+        self.home.pending.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.home.pending.glob(f"{kind}-*.json")
+        oldest_first = sorted(found, key=lambda path: path.stat().st_mtime_ns)
+        for path in oldest_first[: max(0, len(oldest_first) + 1 - MOST[kind])]:
+            path.unlink(missing_ok=True)
 
     def waiting(self) -> list[Question]:
         """All questions, the oldest first."""

@@ -1,9 +1,9 @@
 """The outgoing check: what a shop's answer may hold, judged by its ledger and not by who computed it.
 
 **Guarantee:** numbers about customers leave only as the release of an accepted plan that the ledger was
-charged for while this very message was answered, or as the bytes that were sent for the same round before.
-So a charge is used once. The check knows shapes, types and charges; that the numbers carry the noise that
-their charge says is the door's promise (``hansa.dp.private_sum``).
+charged for while this very message was answered, or as the bytes that were sent for the same round before,
+looked up before anything is computed. So a charge is used once. The check knows shapes, types and charges;
+that the numbers carry the noise that their charge says is the door's promise (``hansa.dp.private_sum``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from hansa.dp.ledger.entries import Receipt
-from hansa.dp.private_sum import Release
+from hansa.dp.private_sum import Release, Table
 from hansa.errors import RefusalError
-from hansa.plan import Plan, digest_of
+from hansa.plan import Plan
 from hansa.records import RELEASE_MESSAGE, STAGE_MESSAGES, Answer, Request
 from hansa.secagg.masks import packed_size
 from hansa.secagg.messages import Advert, Agreement, Envelopes, Message, Shares, Upload
@@ -40,7 +40,13 @@ class BlockedError(RefusalError):
 
 
 def check_answer(
-    kind: str, answer: Answer, request: Request, plan: Plan | None, shop: LocalShop, since: int
+    kind: str,
+    answer: Answer,
+    request: Request,
+    plan: Plan | None,
+    shop: LocalShop,
+    since: int,
+    sent: Table | None = None,
 ) -> None:
     """See that an answer may leave.
 
@@ -51,6 +57,7 @@ def check_answer(
         plan: The run's plan, if it has one.
         shop: Whose answer it is.
         since: How many entries the ledger had before the message was answered.
+        sent: What had been sent for this round by then, if anything.
 
     Raises:
         BlockedError: It may not.
@@ -70,7 +77,7 @@ def check_answer(
         raise BlockedError("reason")
     _check_fields(kind, answer)
     if kind == RELEASE_MESSAGE:
-        _check_release(answer, request, _planned(plan), shop, since)
+        _check_release(answer, request, _planned(plan), shop, since, sent)
     elif kind == _UPLOAD:
         _check_residues(answer, request, _planned(plan), shop, since)
 
@@ -96,19 +103,22 @@ def _check_fields(kind: str, answer: Answer) -> None:
         raise BlockedError("protocol record") from None
 
 
-def _check_release(answer: Answer, request: Request, plan: Plan, shop: LocalShop, since: int) -> None:
+def _check_release(
+    answer: Answer, request: Request, plan: Plan, shop: LocalShop, since: int, sent: Table | None
+) -> None:
     if plan.dp != "local" or answer.release is None or answer.residues is not None:
         raise BlockedError("not the release that the plan has")
     release, table = plan.releases[request.round - 1], answer.release
     if table.dtype != np.float32 or table.shape != (release.rows, release.width):
         raise BlockedError("shape or type of the release")
     charges = _charges(shop, request, since)
-    if charges:
-        _match(charges, release, request.round, release.steps, plan)
+    if sent is not None:
+        if charges or sent.tobytes() != table.tobytes():
+            raise BlockedError("not what was sent for this round before")
         return
-    sent = shop.replies.find(request.run, request.round, plan.digest, digest_of(request.state))
-    if sent is None or sent.tobytes() != table.tobytes():
+    if not charges:
         raise BlockedError("the ledger has no charge for this release")
+    _match(charges, release, request.round, release.steps, plan)
 
 
 def _check_residues(answer: Answer, request: Request, plan: Plan, shop: LocalShop, since: int) -> None:

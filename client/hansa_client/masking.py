@@ -56,40 +56,41 @@ def _advertise(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, K
 
 
 def _share(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
-    member, before = _going_on(shop, kept)
+    member, before = _going_on(shop, request, kept)
     round_, envelopes = before.share(member, shop.markers, Adverts.from_fields(request.fields))
     return Answer(True, fields=envelopes.to_fields()), round_.to_bytes()
 
 
 def _upload(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
-    member, before = _going_on(shop, kept)
+    member, before = _going_on(shop, request, kept)
     plan, parameters = shop.plans[before.parameters.run], before.parameters
     check_state(plan, request.state)
     if plan.parameters(parameters.round, request.state).state != parameters.state:
         raise RefusalError("the public state is another than the round's", reason="the state differs")
     round_, masks = before.open(member, shop.markers, Delivery.from_fields(request.fields))
-    asked = replace(request, run=parameters.run, round=parameters.round)
-    residues = part_of_sum(shop, plan, asked, masks.apply)
+    residues = part_of_sum(shop, plan, request, masks.apply)
     answer = Answer(True, residues=residues, fields=masks.upload.to_fields(), receipt=receipt(shop))
     return answer, round_.to_bytes()
 
 
 def _agree(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
-    member, before = _going_on(shop, kept)
+    member, before = _going_on(shop, request, kept)
     round_, agreement = before.agree(member, shop.markers, Survivors.from_fields(request.fields))
     return Answer(True, fields=agreement.to_fields()), round_.to_bytes()
 
 
 def _unmask(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept]:
-    member, before = _going_on(shop, kept)
+    member, before = _going_on(shop, request, kept)
     shares = before.unmask(member, shop.markers, Agreements.from_fields(request.fields))
     return Answer(True, fields=shares.to_fields()), None
 
 
-def _going_on(shop: LocalShop, kept: Kept) -> tuple[Member, Round]:
+def _going_on(shop: LocalShop, request: Request, kept: Kept) -> tuple[Member, Round]:
     if kept is None:
         raise RefusalError("nothing is kept of this round: restarted, or never begun", reason="state lost")
     round_ = Round.from_bytes(kept)
+    if (round_.parameters.run, round_.parameters.round) != (request.run, request.round):
+        raise RefusalError("the round that was begun is another than the message's", reason="state lost")
     plan = shop.plans.get(round_.parameters.run)
     if plan is None or plan.digest != round_.parameters.plan:
         raise RefusalError("the round was begun under another plan", reason="state lost")

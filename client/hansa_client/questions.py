@@ -11,6 +11,7 @@ from hansa.secagg.roster import Roster
 from hansa_client.approvals import cost, outside_ranges, spent_after
 from hansa_client.config import Masking, read_settings
 from hansa_client.decisions import Decisions, Question
+from hansa_client.payment import dearest
 
 
 def describe(question: Question, decisions: Decisions, ledger: Ledger) -> dict[str, Any]:
@@ -26,15 +27,18 @@ def describe_plan(plan: Plan, decisions: Decisions, ledger: Ledger) -> dict[str,
     """A plan, what it costs, and what it would leave."""
     settings, ceiling = read_settings(decisions.home.settings), ledger.ceiling
     after, whole = spent_after(plan, ledger), cost(plan, ceiling.delta)
+    repeated = dearest(plan, settings.approvals.repeats, ceiling.delta)
     return {
         "run": plan.run,
         "method": plan.method,
         "settings": dict(plan.settings),
         "dp": plan.dp,
         "epsilon": whole if whole < float("inf") else None,
+        "epsilon_with_repeats": repeated if repeated < float("inf") else None,
         "delta": ceiling.delta,
         "noise": min(release.noise_multiplier for release in plan.releases),
         "releases": len(plan.releases),
+        "sums": len(plan.steps),
         "shops": plan.shops,
         "threshold": plan.threshold,
         "colluders": plan.colluders,
@@ -110,7 +114,8 @@ def _plan_lines(found: dict[str, Any]) -> list[str]:
         "run": repr(found["run"]),
         "method": found["method"] + (f" ({settings})" if settings else ""),
         "privacy": f"{found['dp']} noise, epsilon {_number(found['epsilon'])} at delta {found['delta']:.3g}, "
-        f"{found['releases']} releases, noise multiplier {found['noise']:.3g} or more",
+        f"up to {_number(found['epsilon_with_repeats'])} with repeats; {found['sums']} private sums in "
+        f"{found['releases']} rounds, noise multiplier {found['noise']:.3g} or more",
         "shops": f"{found['shops']} invited, at most {found['customers']} customers in all",
         "outside": ", ".join(found["outside"]) or "nothing: inside the ranges of shop.toml",
         "budget": f"{found['spent']:.4g} of {found['ceiling']:g} is spent; "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,24 @@ class NoReplies:
     def find(self, run: str, round_: int, plan: str, state: str) -> Table | None:
         """See ``Replies``."""
         return None
+
+    def keep(self, run: str, round_: int, plan: str, state: str, release: Table) -> None:
+        """See ``Replies``."""
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """What was found before a message is answered. Nothing is kept: the executor does, after its check.
+
+    Attributes:
+        sent: The release of the message's round, if it was sent before.
+    """
+
+    sent: Table | None = None
+
+    def find(self, run: str, round_: int, plan: str, state: str) -> Table | None:
+        """See ``Replies``."""
+        return self.sent
 
     def keep(self, run: str, round_: int, plan: str, state: str, release: Table) -> None:
         """See ``Replies``."""

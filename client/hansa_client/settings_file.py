@@ -55,9 +55,11 @@ customers = 1000                  # a round figure above your number of customer
 plans = "ranges"                  # ranges: plans inside what follows; ask: each waits for your decision, too
 dp = ["distributed"]              # and perhaps "local"; central and none never run
 methods = ["popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd"]
-epsilon = 4.0                     # most that one plan may cost
+epsilon = 4.0                     # most that one plan may cost with its repeats; it is per plan: many plans
+                                  # may go up to the ceiling, budget.epsilon
 noise = 0.3                       # least noise multiplier of any release, whatever its epsilon
-releases = 100                    # most releases of one plan
+releases = 1000                   # most private sums of one plan: its rounds, each times its local steps
+plans_a_day = 24                  # most plans that are accepted within 24 hours
 repeats = 2                       # lost rounds of one run that are paid for again, at most
 shops = 3                         # fewest shops invited, where this shop's part is hidden in a sum
 bundles = []                      # SHA-256 of the coordinator's app bundles

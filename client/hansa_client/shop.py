@@ -37,6 +37,7 @@ class LocalShop:
         unmasked: Whether parts of a shared sum may leave without masks; simulations only.
         replies: What it has sent under ``local``.
         repeats: How many lost rounds of a run it pays for again.
+        most: Epsilon that one plan may cost with the rounds that are paid again, at the ceiling's delta.
         receive: Takes a model's card, as JSON, and the model; None: the shop keeps none.
     """
 
@@ -55,6 +56,7 @@ class LocalShop:
     unmasked: bool = False
     replies: Replies = field(default_factory=NoReplies)
     repeats: int = 0
+    most: float = float("inf")
     receive: Callable[[str, State], None] | None = None
 
 

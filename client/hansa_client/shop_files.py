@@ -24,6 +24,7 @@ from hansa.rng import Source
 from hansa.schema import Histories
 from hansa.secagg.markers import MarkerFolder
 from hansa.secagg.roster import Member, Roster
+from hansa_client.durable import write_whole
 from hansa_client.shop import LocalShop
 
 SHOPS = "hansa-shops"
@@ -61,10 +62,8 @@ class PlanFolder(MutableMapping[str, Plan]):
         return plan
 
     def __setitem__(self, run: str, plan: Plan) -> None:
-        self._folder.mkdir(exist_ok=True)
-        draft = self._path(run).with_suffix(".draft")
-        draft.write_text(plan.model_dump_json(), encoding="utf-8")
-        draft.replace(self._path(run))
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        write_whole(self._path(run), plan.model_dump_json().encode())
 
     def __delitem__(self, run: str) -> None:
         self._path(run).unlink()

@@ -9,6 +9,7 @@ from hansa.plan import Plan, digest_of
 from hansa.records import Request
 from hansa.rng import Source, seeded_generator
 from hansa.schema import Histories
+from hansa_client.payment import dearest, price
 from hansa_client.replies import ReplyFolder
 from hansa_client.shop import LocalShop
 from hansa_client.training import consider, contribute
@@ -112,6 +113,28 @@ def test_a_lost_round_that_does_not_fit_the_ceiling_is_refused():
     assert not answer.accepted
     assert answer.reason == "round 1 is lost and does not fit the shop's budget again"
     assert ask(the_shop, the_plan, 2).accepted
+
+
+def test_a_plan_with_its_repeats_stays_within_what_one_plan_may_cost():
+    the_plan, delta = plan(), 1e-5
+    once, twice = dearest(the_plan, 1, delta), dearest(the_plan, 2, delta)
+    assert price(the_plan.steps, delta) < once < twice
+    for most, answers in (
+        (once - 0.01, [True, False, False]),
+        (once, [True, True, False]),
+        (twice, [True] * 3),
+    ):
+        the_shop, _ = accepted(shop(repeats=5, most=most), the_plan)
+        assert [ask(the_shop, the_plan, 2).accepted for _ in range(3)] == answers
+        reserved = list(the_shop.ledger.reservations.values())
+        paid = price(tuple(event for each in reserved for event in each.releases), delta)
+        assert paid <= most + 1e-6
+        assert paid == pytest.approx(price(the_plan.steps, delta) if most < once else min(most, twice))
+    the_shop, _ = accepted(shop(repeats=5, most=once - 0.01), the_plan)
+    assert ask(the_shop, the_plan, 2).accepted
+    answer = ask(the_shop, the_plan, 2)
+    assert answer.reason == "round 2 is lost and would cost more than the shop allows one plan"
+    assert ask(the_shop, the_plan, 3).accepted  # and the plan goes on
 
 
 def test_a_reservation_that_was_cut_short_before_its_charge_is_used_up_first():

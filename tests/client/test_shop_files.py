@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from hansa.records import Request
 from hansa.rng import Source
 from hansa.schema import Histories
 from hansa_client.shop import LocalShop
-from hansa_client.shop_files import SHOPS, load_shop, restore_books, save_shop, simulated_folder
+from hansa_client.shop_files import SHOPS, PlanFolder, load_shop, restore_books, save_shop, simulated_folder
 from hansa_client.training import consider, contribute
 
 PLAN = make_plan(
@@ -48,6 +50,17 @@ def test_a_shop_comes_back_whole(tmp_path):
     assert loaded.performance == saved.performance
     assert loaded.ledger.ceiling == saved.ledger.ceiling
     assert dict(loaded.plans) == {}
+
+
+def test_an_accepted_plan_is_on_the_disk_before_the_answer(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), sync(handle)))
+    plans = PlanFolder(tmp_path / "plans")
+    plans[PLAN.run] = PLAN
+    (file,) = (tmp_path / "plans").iterdir()
+    assert synced == [file.stat().st_ino, file.parent.stat().st_ino]
+    assert file.stat().st_mode & 0o077 == 0
+    assert plans[PLAN.run].digest == PLAN.digest
 
 
 def test_a_shop_without_customers_can_be_saved(tmp_path):

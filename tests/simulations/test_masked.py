@@ -194,6 +194,16 @@ def test_a_plan_cannot_be_swapped_under_a_run_that_was_accepted():
     assert (answer.reason, after) == ("state lost", None)
 
 
+@pytest.mark.parametrize("stage", ["share", "upload", "agree", "unmask"])
+def test_a_stage_is_one_of_the_round_that_was_begun(stage):
+    the_plan = plan(4, True)
+    shop = league(the_plan)[0]
+    state, kept = begun(the_plan, shop)
+    for run, round_ in (("other", 1), ("r", 2)):
+        answer, after = answer_stage(shop, stage, Request(run, round_, "", state, {}), kept)
+        assert (answer.accepted, answer.reason, after) == (False, "state lost", None)
+
+
 def test_no_plan_for_another_catalogue_is_taken():
     """Else a shop would fail if and only if somebody has an item beyond the plan's."""
     for masked in (True, False):

@@ -16,8 +16,9 @@ from hansa.secagg.messages import Agreement, Survivors
 from hansa.secagg.parameters import default_threshold
 from hansa.secagg.roster import Roster
 from hansa_client.approvals import ForbiddenError, Policy, cost, outside_ranges, read_config
-from hansa_client.config import read_settings
-from hansa_client.decisions import MOST, Decisions
+from hansa_client.config import Approvals, read_settings
+from hansa_client.decisions import MOST, Decisions, Question
+from hansa_client.payment import dearest
 from hansa_client.questions import describe_roster, protection
 
 BUNDLE = "ab" * 32
@@ -168,6 +169,7 @@ def test_bare_sums_are_refused_whatever_was_approved(shop_home, dp):
         ("epsilon", plan(epsilon=4.2), {}),
         ("method", plan(method="popularity"), {"methods": ("dpsgd",)}),
         ("releases", plan(), {"releases": 2}),
+        ("releases", plan(settings={"gradient_rounds": 2, "local_steps": 6}), {"releases": 12}),
         ("delta", plan(delta=1e-4, epsilon=0.5), {}),
         ("dp", masked(), {"dp": ("local",)}),
         ("shops", masked(), {"dp": ("distributed",), "shops": 5}),
@@ -179,6 +181,23 @@ def test_each_range_is_looked_at(shop_home, range_, asked, approvals):
     assert reason(policy, asked) == f"outside the shop's ranges: {range_}"
     (question,) = Decisions(shop_home).waiting()
     assert (question.kind, question.digest, question.body) == ("plan", asked.digest, asked.model_dump_json())
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_recommended_settings_lie_within_the_default_ranges(method):
+    ranges = Approvals()
+    for dp in ("local", "distributed"):
+        for steps in (1, 5) if (method, dp) == ("dpsgd", "local") else (1,):
+            settings = {"local_steps": steps} if method == "dpsgd" else {}
+            given = {"settings": settings, "customers": 100_000, "n_items": 1000}
+            asked = masked(method=method, **given) if dp == "distributed" else plan(method=method, **given)
+            assert len(asked.steps) * 2 <= ranges.releases
+
+
+def test_too_many_sums_are_not_even_priced(policy, monkeypatch):
+    monkeypatch.setattr("hansa_client.approvals.price", lambda *given: pytest.fail("priced"))
+    many = plan(settings={"gradient_rounds": 11, "local_steps": 100}, epsilon=1.0)
+    assert outside_ranges(many, policy.settings) == ["releases"]
 
 
 def test_epsilon_is_that_of_the_whole_plan_at_the_ledgers_delta(shop_home):
@@ -205,6 +224,13 @@ def test_a_rejected_plan_is_not_asked_about_again(shop_home):
     decisions.reject(decisions.waiting()[0])
     assert reason(policy, plan()) == "the operator has rejected the plan"
     assert decisions.waiting() == []
+
+
+def test_a_rejected_plan_does_not_run_where_it_lies_inside_the_ranges(policy):
+    Decisions(policy.home).reject(Question("plan", plan().digest, "", "", plan().model_dump_json()))
+    assert reason(policy, plan()) == "the operator has rejected the plan"
+    assert reason(policy, plan(), kind="train.release", request=release(plan()))
+    assert admit(policy, plan("other")) == plan("other")
 
 
 @pytest.mark.parametrize("kind", ["train", "train.evaluate", "query.customers", "evaluate", "system"])
@@ -371,7 +397,9 @@ def test_a_plans_printout_has_its_cost_and_what_it_leaves(shop_home, capsys):
     assert reason(make_policy(shop_home), asked)
     assert run(shop_home, "show", f"plan-{asked.digest[:10]}") == 0
     shown = capsys.readouterr().out
-    assert "local noise, epsilon 4.2 at delta 1e-05, 3 releases" in shown
+    repeated = dearest(asked, read_settings(shop_home.settings).approvals.repeats, 1e-5)
+    assert 4.3 < repeated < 9
+    assert f"local noise, epsilon 4.2 at delta 1e-05, up to {repeated:.4g} with repeats; 3 private" in shown
     assert "outside   epsilon" in shown
     assert "0 of 4.5 is spent; 0.3" in shown
     assert run(shop_home, "reject", f"plan-{asked.digest[:10]}") == 0
@@ -389,7 +417,24 @@ def test_an_unknown_name_is_a_usage_error(shop_home, capsys):
         decisions.approve(question, LedgerFile(shop_home.ledger), ["s2"])
 
 
-def test_questions_do_not_fill_the_disk(shop_home):
-    for number in range(MOST + 20):
-        assert Decisions(shop_home).ask("bundle", f"{number:064x}"[::-1], "new")
-    assert len(Decisions(shop_home).waiting()) == MOST
+@pytest.mark.parametrize("kind", sorted(MOST))
+def test_questions_neither_fill_the_disk_nor_keep_others_out(shop_home, kind):
+    decisions, roster = Decisions(shop_home), keys()
+    digests = [f"{number:064x}"[::-1] for number in range(MOST[kind] + 20)]
+    for digest in digests:
+        assert decisions.ask(kind, digest, "junk")
+    left = [question.digest for question in decisions.waiting()]
+    assert sorted(left) == sorted(digests[-MOST[kind] :])
+    for other in sorted(MOST):
+        assert decisions.ask(other, roster.digest, "the real one", roster.to_json())
+    ids = {question.id for question in decisions.waiting()}
+    assert {f"{other}-{roster.digest[:10]}" for other in MOST} <= ids
+    assert len(ids) == MOST[kind] + len(MOST) - 1
+
+
+def test_a_question_that_could_not_be_put_is_told_of(policy):
+    policy.home.pending.write_text("in the way")
+    asked = plan(epsilon=4.2)
+    assert reason(policy, asked) == "the question could not be put to the shop's operator"
+    policy.home.pending.unlink()
+    assert reason(policy, asked) == "outside the shop's ranges: epsilon"

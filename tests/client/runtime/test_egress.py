@@ -6,7 +6,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError
-from hansa.plan import make_plan
+from hansa.plan import digest_of, make_plan
 from hansa.records import Answer, Request, answer_to_content, exact_answer
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
@@ -49,8 +49,8 @@ def released(shop):
     return contribute(shop, request()), request(), since
 
 
-def check(shop, answer, asked, since, kind="train.release", plan=PLAN):
-    check_answer(kind, answer, asked, plan, shop, since)
+def check(shop, answer, asked, since, kind="train.release", plan=PLAN, sent=None):
+    check_answer(kind, answer, asked, plan, shop, since, sent)
 
 
 def blocked(shop, answer, asked, since, **given):
@@ -71,12 +71,21 @@ def test_a_charge_is_used_once(shop, released):
 
 
 def test_what_was_sent_before_is_sent_again_bit_by_bit(shop, released):
-    answer, asked, _ = released
-    now = len(shop.ledger.entries())
+    answer, asked, since = released
+    now, sent = len(shop.ledger.entries()), answer.release.copy()
     again = replace(asked, message="m2")
-    check(shop, contribute(shop, again), again, now)
+    check(shop, contribute(shop, again), again, now, sent=sent)
+    assert blocked(shop, answer, asked, since, sent=sent) == "not what was sent for this round before"
     answer.release[0, 0] = np.nextafter(answer.release[0, 0], np.float32(np.inf))
-    assert blocked(shop, answer, again, now) == "the ledger has no charge for this release"
+    assert blocked(shop, answer, again, now, sent=sent) == "not what was sent for this round before"
+
+
+def test_what_lies_in_the_folder_of_replies_by_now_is_no_charge(shop, released):
+    answer, asked, _ = released
+    about = "r", 1, PLAN.digest, digest_of(asked.state)
+    assert np.array_equal(shop.replies.find(*about), answer.release)
+    why = blocked(shop, answer, asked, len(shop.ledger.entries()))
+    assert why == "the ledger has no charge for this release"
 
 
 def test_a_release_on_another_messages_charge_does_not_leave(shop, released):

@@ -1,13 +1,17 @@
 import json
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message
 from flwr.supercore.task_identity import TaskIdentity
+from polars.exceptions import PanicException
 
 from hansa.dp.ledger.file import LedgerFile
-from hansa.plan import make_plan
+from hansa.plan import digest_of, make_plan
 from hansa.records import Answer, Request, answer_to_content, request_to_content
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
@@ -116,6 +120,47 @@ def test_exceptions_leave_as_one_fixed_line(executor):
     assert (answer.accepted, answer.reason) == (False, "the shop could not answer")
 
 
+def test_a_panic_of_polars_is_an_exception_like_any_other(executor, caplog):
+    def panics(config):
+        raise PanicException("called on customer alice@example.org")
+
+    executor.shops = panics
+    answer = executor.answer(task())
+    assert (answer.accepted, answer.reason) == (False, "the shop could not answer")
+    assert "alice" not in caplog.text
+    executor.shops = lambda config: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        executor.answer(task())
+
+
+@pytest.mark.parametrize("value", [b"x", 1.5, [1], ["x"], [b"x"]])
+def test_no_value_of_a_message_ends_the_executor(executor, value):
+    given = task()
+    given.message.content["config"]["round"] = given.message.content["config"]["run"] = value
+    node = Node([given])
+    assert executor.once(node)
+    ((_, content),) = node.replies
+    assert content.reason == "refused by shop policy: the message holds other records than Hansa's"
+    found = json.loads((executor.home.state / "activity.json").read_text())
+    assert (found["run"], found["round"]) == ("", None)
+
+
+def test_nothing_but_the_loss_of_the_node_escapes(executor, monkeypatch):
+    def failing(error):
+        def pull():
+            raise error
+
+        node = Node([task()])
+        node.pull = pull
+        return node
+
+    for error in (TypeError("x"), PanicException("x"), Exception("the node did not store an object")):
+        assert not executor.once(failing(error))
+    for error in (httpx.ConnectError("gone"), KeyboardInterrupt(), SystemExit()):
+        with pytest.raises(type(error)):
+            executor.once(failing(error))
+
+
 def test_the_logs_have_no_exceptions_text(executor, caplog):
     test_exceptions_leave_as_one_fixed_line(executor)
     assert "alice" not in caplog.text
@@ -139,6 +184,125 @@ def test_a_release_without_a_charge_is_blocked(executor, monkeypatch):
     forged = answer_to_content(Answer(True, release=table))
     monkeypatch.setattr("hansa_client.executor.app", lambda m, c: Message(forged, reply_to=m))
     assert executor.answer(release()).reason == "egress blocked: the ledger has no charge for this release"
+
+
+def test_a_release_that_the_ledger_does_not_know_is_blocked_and_not_kept(executor, monkeypatch):
+    assert executor.answer(task()).accepted
+    monkeypatch.setattr(executor.shops({}).ledger, "charge", lambda *given: None)
+    for _ in range(2):
+        blocked = executor.answer(release())
+        assert isinstance(blocked, Error)
+        assert blocked.reason == "egress blocked: the ledger has no charge for this release"
+    assert not executor.home.replies.exists()
+
+
+def test_a_blocked_release_never_leaves_however_often_it_is_asked_for(executor, monkeypatch):
+    assert executor.answer(task()).accepted
+    ledger = executor.shops({}).ledger
+    charge = ledger.charge
+    with monkeypatch.context() as wrong:
+        wrong.setattr(
+            ledger, "charge", lambda run, event, about: charge(run, event, {**about, "message": "other"})
+        )
+        assert (
+            executor.answer(release()).reason == "egress blocked: the ledger was charged for another message"
+        )
+    again = executor.answer(release())
+    assert (again.accepted, again.release) == (False, None)
+    assert again.reason == "round 1 was paid for and is not paid again"
+
+
+def test_what_a_crash_kept_from_leaving_leaves_as_it_was(executor):
+    assert executor.answer(task()).accepted
+
+    def crash(task, content):
+        raise SystemExit
+
+    node = Node([release()])
+    node.reply = crash
+    with pytest.raises(SystemExit):
+        executor.once(node)
+    about = "r", 1, PLAN.digest, digest_of(PLAN.learner.initial_state(seeded_generator(0)))
+    kept, spent = executor.shops({}).replies.find(*about), len(executor.shops({}).ledger.entries())
+    assert executor.answer(release()).release.tobytes() == kept.tobytes()
+    assert len(executor.shops({}).ledger.entries()) == spent
+
+
+CHEAP = make_plan(
+    run="r", method="dpsgd", settings={"dimensions": 3, "gradient_rounds": 2}, n_items=12, dp="local",
+    epsilon=0.1, delta=1e-5, shops=1, customers=50,
+)  # fmt: skip
+
+
+def test_the_plan_that_runs_is_the_one_that_is_priced(executor):
+    assert executor.answer(task()).accepted
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nepsilon = 0.2"))
+    assert executor.answer(release()).reason == "outside the shop's ranges: epsilon"
+    for round_ in (1, 2):
+        other = replace(release(round_), run_config={"plan": CHEAP.model_dump_json()})
+        answer = executor.answer(other)
+        assert (answer.accepted, answer.release) == (False, None)
+        assert answer.reason == "the plan differs from the one accepted under this name"
+    assert not [draft for draft in executor.shops({}).ledger.entries() if draft.kind == "charge"]
+
+
+def test_plans_are_accepted_at_most_so_many_a_day(executor, monkeypatch):
+    def asks(run):
+        asked = make_plan(
+            run=run, method="popularity", settings={}, n_items=12, dp="local", epsilon=0.001, delta=1e-5,
+            shops=1, customers=50,
+        )  # fmt: skip
+        text = asked.model_dump_json()
+        return asked, executor.answer(task(Request(run, 0, text, {}), run_config={"plan": text}))
+
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nplans_a_day = 2"))
+    assert [asks(run)[1].accepted for run in ("a", "b", "a", "c")] == [True, True, True, False]
+    asked, answer = asks("c")
+    assert answer.reason == "the shop accepts no more plans today"
+    (executor.home.root / "approved-plans").write_text(asked.digest)
+    assert asks("c")[1].accepted
+    fresh = LedgerFile(executor.home.ledger)  # read anew from the disk
+    for hours, plans in ((25, 3), (-1, 0)):
+        moment = datetime.now(UTC) - timedelta(hours=hours)
+        assert fresh.plans_since(moment) == executor.shops({}).ledger.plans_since(moment) == plans
+
+
+def test_lost_rounds_are_paid_again_within_the_ranges_or_for_an_approved_plan(executor):
+    def lose():
+        for file in executor.home.replies.glob("*"):
+            file.unlink()
+
+    shop = executor.shops({})
+    shop.repeats = 3
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nepsilon = 1.01"))
+    assert executor.answer(task()).accepted
+    assert executor.answer(release()).accepted
+    lose()
+    refused = executor.answer(release())
+    assert refused.reason == "round 1 is lost and would cost more than the shop allows one plan"
+    (executor.home.root / "approved-plans").write_text(PLAN.digest)
+    assert executor.answer(release()).accepted
+    assert shop.ledger.spent() > 1.01
+
+
+def test_what_a_round_keeps_is_found_under_its_own_plan_alone(executor, monkeypatch):
+    seen = []
+
+    def remembers(message, context):
+        seen.append(set(context.state))
+        context.state["kept"] = ConfigRecord({"secret": b"x"})
+        return Message(answer_to_content(Answer(False, "no")), reply_to=message)
+
+    monkeypatch.setattr("hansa_client.executor.app", remembers)
+    executor.answer(task())
+    executor.answer(
+        task(Request("r", 0, CHEAP.model_dump_json(), {}), run_config={"plan": CHEAP.model_dump_json()})
+    )
+    executor.answer(task())
+    assert seen == [set(), set(), {"kept"}]
 
 
 def test_a_paused_shop_says_so_to_everything(executor):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hansa.dp.ledger import store
 from hansa.dp.ledger.account import UNUSABLE, Account, Budget, Draft, opening
 from hansa.dp.ledger.beside import Beside, Mark
-from hansa.dp.ledger.entries import NOTHING, Receipt, Row, public_hex, write
+from hansa.dp.ledger.entries import NOTHING, Entry, Receipt, Row, public_hex, write
 from hansa.dp.ledger.memory import Ledger
 from hansa.errors import RefusalError
 
@@ -27,6 +28,7 @@ class _Books:
     account: Account
     drafts: list[Draft]
     last: Row
+    plans: list[str]  # when each was reserved
 
     @property
     def identity(self) -> str:
@@ -80,6 +82,15 @@ class LedgerFile(Ledger):
         self._current()
         assert self._known is not None
         return list(self._known.drafts)
+
+    def plans_since(self, moment: datetime) -> int:
+        """See ``Ledger``; a time beyond now, of a clock that was wrong, does not count."""
+        self._current()
+        assert self._known is not None
+        with _refusing(self.path):
+            return sum(
+                moment <= datetime.fromisoformat(time) <= datetime.now(UTC) for time in self._known.plans
+            )
 
     def create(self, drafts: Iterable[Draft]) -> None:
         """Create the file with these entries, the opening first; no effect if somebody else just has.
@@ -194,7 +205,7 @@ class LedgerFile(Ledger):
             )
             books.account.apply(draft)
             books.drafts.append(draft)
-            self._known = replace(books, last=row)
+            self._known = replace(books, last=row, plans=books.plans + _plan_times([row.parse()]))
 
     def _read(self, base: sqlite3.Connection) -> _Books:
         """The books with what was added since the last look; the chain and the last signature are checked."""
@@ -208,6 +219,7 @@ class LedgerFile(Ledger):
             raise ValueError("it has no entries")
         previous = known.last.hash if known else NOTHING
         drafts = list(known.drafts) if known else []
+        entries = []
         for row in rows:
             entry = row.parse()
             if (
@@ -217,10 +229,12 @@ class LedgerFile(Ledger):
             ):
                 raise ValueError(f"entry {row.sequence} does not follow the one before")
             drafts.append(entry.draft)
+            entries.append(entry)
             previous = row.hash
         if not rows[-1].signed_by(self._beside.read_key().public_key()):
             raise ValueError(f"entry {rows[-1].sequence} is not signed with the key beside it")
-        self._known = _Books(Account.of(drafts), drafts, rows[-1])
+        plans = (known.plans if known else []) + _plan_times(entries)
+        self._known = _Books(Account.of(drafts), drafts, rows[-1], plans)
         return self._known
 
     def _recognise(self, base: sqlite3.Connection, books: _Books) -> None:
@@ -272,6 +286,10 @@ class LedgerFile(Ledger):
         self._beside.settle()
         if self.durable:
             self._beside.sync_folder()
+
+
+def _plan_times(entries: Iterable[Entry]) -> list[str]:
+    return [each.time for each in entries if each.kind == "reserve" and "again" not in each.body]
 
 
 @contextmanager

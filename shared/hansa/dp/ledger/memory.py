@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from dp_accounting import DpEvent
 
@@ -48,6 +49,14 @@ class Ledger:
     def receipt(self) -> Receipt | None:
         """The shop's signed word on its last entry; a ledger in memory has no key to sign with."""
         return None
+
+    def plans_since(self, moment: datetime) -> int:
+        """How many plans were reserved from ``moment`` until now, rounds that are paid again not counted.
+
+        It goes by the clock that was there: a guard against floods, no evidence. A ledger in memory has no
+        times, and counts none.
+        """
+        return 0
 
     def take_over(self, drafts: Iterable[Draft]) -> None:
         """Become the ledger with these entries."""
