@@ -94,7 +94,7 @@ class BudgetSettings(_Section):
         customers: A round figure that the shop declares as its number of customers; it is public.
     """
 
-    epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    epsilon: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     delta: float = Field(default=1e-5, gt=0, lt=1)
     customers: int = Field(default=1000, gt=0)
 
@@ -135,7 +135,7 @@ class Approvals(_Section):
     plans: Literal["ranges", "ask"] = "ranges"
     dp: tuple[Literal["local", "distributed"], ...] = ("distributed",)
     methods: tuple[Method, ...] = ("popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd")
-    epsilon: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    epsilon: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     noise: float = Field(default=0.3, gt=0, allow_inf_nan=False)
     releases: int = Field(default=1000, gt=0)
     plans_a_day: int = Field(default=24, ge=0)

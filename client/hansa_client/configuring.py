@@ -254,7 +254,7 @@ _OF_SQL = (
     ("data.table", "Table or view", "orders"),
 )
 _OF_BUDGET = (
-    ("budget.epsilon", "Lifetime ceiling epsilon", "4"),
+    ("budget.epsilon", "Lifetime ceiling epsilon", "8"),
     ("budget.customers", "A round figure above your number of customers; it is public", "1000"),
     ("budget.delta", "Lifetime delta, which can never be changed", ""),
 )

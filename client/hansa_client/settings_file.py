@@ -46,7 +46,7 @@ key = "item_id"                   # the catalogue's column with the same codes, 
 # mapping = "mapping.csv"         # or a CSV file with the columns code and item_id
 
 [budget]                          # for everything that ever leaves
-epsilon = 4.0                     # the lifetime ceiling
+epsilon = 8.0                     # the lifetime ceiling
 delta = 1e-5                      # of the whole lifetime; it cannot be changed once the ledger is there, and
                                   # is at most 1 / customers; proposed: min(1e-5, customers^-1.1)
 customers = 1000                  # a round figure above your number of customers; it is public
@@ -55,7 +55,7 @@ customers = 1000                  # a round figure above your number of customer
 plans = "ranges"                  # ranges: plans inside what follows; ask: each waits for your decision, too
 dp = ["distributed"]              # and perhaps "local"; central and none never run
 methods = ["popularity", "cooccurrence", "hybrid", "subspace", "dpals", "dpsgd"]
-epsilon = 4.0                     # most that one plan may cost with its repeats; it is per plan: many plans
+epsilon = 6.0                     # most that one plan may cost with its repeats; it is per plan: many plans
                                   # may go up to the ceiling, budget.epsilon
 noise = 0.3                       # least noise multiplier of any release, whatever its epsilon
 releases = 1000                   # most private sums of one plan: its rounds, each times its local steps

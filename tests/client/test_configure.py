@@ -54,7 +54,7 @@ def test_a_german_export_is_recognised(german, capsys):
     assert "50.0% of the interactions" in said
     assert stat.S_IMODE(german.settings.stat().st_mode) == 0o600
     ledger = LedgerFile(german.ledger)
-    assert (ledger.ceiling.epsilon, ledger.ceiling.delta) == (4.0, 1e-5)
+    assert (ledger.ceiling.epsilon, ledger.ceiling.delta) == (8.0, 1e-5)
     assert ledger.entries()[0].body["shop"] == "corner"
 
 
@@ -74,7 +74,7 @@ def test_again_it_changes_what_is_asked_for_and_keeps_the_operators_comments(ger
     assert all("#" in line for line in changed)  # what it means stays beside it
     assert after.endswith("# mine\n")
     assert [entry.kind for entry in LedgerFile(german.ledger).entries()] == ["open", "ceiling"]
-    assert "ceiling 4 -> 6" in capsys.readouterr().out
+    assert "ceiling 8 -> 6" in capsys.readouterr().out
 
 
 def test_again_nothing_is_proposed_anew_for_the_same_source(german):

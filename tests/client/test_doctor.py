@@ -234,10 +234,10 @@ def test_a_damaged_or_copied_or_missing_ledger_fails(shop):
     assert of(book_findings(shop), "ledger").state == "fail"
 
 
-@pytest.mark.parametrize(("line", "state"), [("epsilon = 4.0  ", "warn"), ("delta = 1e-5", "fail")])
+@pytest.mark.parametrize(("line", "state"), [("epsilon = 8.0  ", "warn"), ("delta = 1e-5", "fail")])
 def test_a_budget_that_differs_from_the_ledgers_is_noticed(shop, line, state):
     text = shop.settings.read_text()
-    shop.settings.write_text(text.replace(line, line.replace("4.0", "5.0").replace("1e-5", "1e-6"), 1))
+    shop.settings.write_text(text.replace(line, line.replace("8.0", "9.0").replace("1e-5", "1e-6"), 1))
     assert of(book_findings(shop), "budget").state == state
 
 
@@ -249,7 +249,7 @@ def test_a_delta_that_permits_to_give_a_customer_away_is_noticed(shop):
 
 
 def test_a_spent_budget_is_noticed(shop):
-    LedgerFile(shop.ledger).reserve("r", (gaussian(calibrate(gaussian, 4.0, 1e-5)),))
+    LedgerFile(shop.ledger).reserve("r", (gaussian(calibrate(gaussian, 8.0, 1e-5)),))
     finding = of(book_findings(shop), "budget")
     assert (finding.state, "nothing is left" in finding.detail) == ("warn", True), finding
 
@@ -308,7 +308,7 @@ def test_the_command_ends_with_2_if_anything_fails(shop, coordinator, capsys):
     assert found["ok"] is True
     assert {finding["state"] for finding in found["findings"]} <= {"ok", "warn"}
     worth = next(finding for finding in found["findings"] if finding["name"] == "worth")
-    assert "distributed, epsilon 4, 3 shops" in worth["detail"]
+    assert "distributed, epsilon 6, 3 shops" in worth["detail"]
 
 
 def test_files_that_others_can_read_fail(shop):

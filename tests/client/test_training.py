@@ -174,7 +174,7 @@ def test_a_release_that_is_sent_again_comes_with_the_ledgers_word_and_may_leave(
     again = contribute(the_shop, asked)
     assert again.release.tobytes() == first.release.tobytes()
     assert again.receipt == ledger.receipt().to_json() != first.receipt
-    check_answer("train.release", again, asked, the_plan, the_shop, entries + 1)
+    check_answer("train.release", again, asked, the_plan, the_shop, entries + 1, first.release)
 
 
 def test_missed_rounds_stay_paid_for():

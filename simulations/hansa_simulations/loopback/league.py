@@ -130,7 +130,7 @@ class LoopbackLeague:
         self.client(
             name,
             *("configure", *self.sources[name].options, "--customers", "300", "--epsilon", f"{ceiling:g}"),
-            *("--delta", "1e-5", "--dp", "distributed", "--dp", "local", "--plan-epsilon", "4"),
+            *("--delta", "1e-5", "--dp", "distributed", "--dp", "local", "--plan-epsilon", "8"),
         )
         self.server("admit", str(self.shop(name) / f"{name}.keys.json"))
         self.client(name, "start")

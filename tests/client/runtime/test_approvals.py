@@ -166,7 +166,7 @@ def test_bare_sums_are_refused_whatever_was_approved(shop_home, dp):
 @pytest.mark.parametrize(
     ("range_", "asked", "approvals"),
     [
-        ("epsilon", plan(epsilon=4.2), {}),
+        ("epsilon", plan(epsilon=6.2), {}),
         ("method", plan(method="popularity"), {"methods": ("dpsgd",)}),
         ("releases", plan(), {"releases": 2}),
         ("releases", plan(settings={"gradient_rounds": 2, "local_steps": 6}), {"releases": 12}),
@@ -393,13 +393,13 @@ def test_approving_a_bundle_adds_it_to_the_settings(shop_home):
 
 
 def test_a_plans_printout_has_its_cost_and_what_it_leaves(shop_home, capsys):
-    asked = plan(epsilon=4.2)
+    asked = plan(epsilon=6.2)
     assert reason(make_policy(shop_home), asked)
     assert run(shop_home, "show", f"plan-{asked.digest[:10]}") == 0
     shown = capsys.readouterr().out
     repeated = dearest(asked, read_settings(shop_home.settings).approvals.repeats, 1e-5)
-    assert 4.3 < repeated < 9
-    assert f"local noise, epsilon 4.2 at delta 1e-05, up to {repeated:.4g} with repeats; 3 private" in shown
+    assert 6.3 < repeated < 12
+    assert f"local noise, epsilon 6.2 at delta 1e-05, up to {repeated:.4g} with repeats; 3 private" in shown
     assert "outside   epsilon" in shown
     assert "0 of 4.5 is spent; 0.3" in shown
     assert run(shop_home, "reject", f"plan-{asked.digest[:10]}") == 0
@@ -434,7 +434,7 @@ def test_questions_neither_fill_the_disk_nor_keep_others_out(shop_home, kind):
 
 def test_a_question_that_could_not_be_put_is_told_of(policy):
     policy.home.pending.write_text("in the way")
-    asked = plan(epsilon=4.2)
+    asked = plan(epsilon=6.2)
     assert reason(policy, asked) == "the question could not be put to the shop's operator"
     policy.home.pending.unlink()
     assert reason(policy, asked) == "outside the shop's ranges: epsilon"

@@ -181,7 +181,7 @@ def logged(league, name):
     [
         ({"dp": "none", "noise_scale": 0.0}, "outside the shop's ranges: dp"),
         ({"dp": "central"}, "outside the shop's ranges: dp"),
-        ({"noise_scale": 0.5}, "outside the shop's ranges: epsilon"),
+        ({"noise_scale": 0.3}, "outside the shop's ranges: epsilon"),
         ({"n_items": 199}, "the plan is for another catalogue"),
     ],
 )
