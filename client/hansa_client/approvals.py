@@ -8,6 +8,7 @@ bundle's code plays no part: only its hash is looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,7 @@ _FIELDS: dict[str, type[Message]] = {
     STAGE_MESSAGES["unmask"]: Agreements,
 }
 _TOLERANCE = 1e-6
+_ROOM = 2**24  # bytes; of a masked round some hundred for each shop
 
 
 class ForbiddenError(RefusalError):
@@ -73,6 +75,27 @@ class Policy:
         if digest not in self.settings.approvals.bundles:
             Decisions(self.home).ask("bundle", digest, "a run came with another app bundle than the approved")
             raise ForbiddenError(f"the bundle {digest[:16]} is not approved")
+
+    def largest(self, bundle: str, config: Mapping[str, Any], items: int) -> int:
+        """Most bytes that a message may have: what the arrays of its plan need, and room for the rest.
+
+        Args:
+            bundle: SHA-256 of the run's bundle; of one that is not approved nothing else is looked at.
+            config: The run's configuration.
+            items: Of the shop's own catalogue.
+        """
+        text, most = config.get(PLAN), self.settings.network.megabytes * 2**20
+        if bundle not in self.settings.approvals.bundles:
+            return _ROOM
+        if not (isinstance(text, str) and text):  # a model that comes by itself
+            return most if config.get(MODEL) else _ROOM
+        try:
+            plan = _plan(text)
+        except ForbiddenError:
+            return _ROOM
+        if plan.n_items != items:
+            return _ROOM
+        return min(most, 4 * sum(map(math.prod, plan.learner.state_shapes().values())) + _ROOM)
 
     def admit(self, kind: str, config: Mapping[str, Any], request: Request, shop: str) -> Plan | None:
         """See that a message may be answered.

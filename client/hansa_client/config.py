@@ -170,11 +170,13 @@ class Network(_Section):
         pace: Replies leave at whole multiples of this many seconds after the request, so that how long the
             work took tells little; 0: at once.
         poll: Seconds between looks for work.
+        megabytes: Most that one message may have; one of a run has no more than what its plan's arrays need.
     """
 
     port: int = Field(default=0, ge=0, le=65535)
     pace: float = Field(default=1.0, ge=0, le=600, allow_inf_nan=False)
     poll: float = Field(default=1.0, gt=0, le=60, allow_inf_nan=False)
+    megabytes: int = Field(default=1024, ge=16)
 
 
 class Serving(_Section):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from flwr.app import Context, Error, RecordDict
 from flwr.common.constant import ErrorCode
@@ -29,7 +30,7 @@ from hansa_client.egress import BlockedError, check_answer
 from hansa_client.home import ShopHome
 from hansa_client.notes import ACTIVITY, PAUSE, write_note
 from hansa_client.replies import LookedUp
-from hansa_client.runtime import CLIENT_APP, NodeRuntime, Refused, Task
+from hansa_client.runtime import CLIENT_APP, NodeRuntime, Refused, Task, array_bytes
 from hansa_client.shop import LocalShop, Resolver, provide_shops
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Executor:
             if claim is None:
                 return False
             arrived = self.clock()
-            task = claim.pull()
+            task = claim.pull(self._largest)
             self._note(task, None)
             answer = self.answer(task)
             self._note(task, answer)
@@ -128,6 +129,8 @@ class Executor:
         policy.admit_bundle(task.bundle)
         if not task.whole:
             raise ForbiddenError("a malformed message")
+        if array_bytes(task.message.content) > self._largest(task.bundle, task.run_config):
+            raise ForbiddenError("the message is larger than its plan needs")
         try:
             request = exact_request(task.message.content)
         except UsageError:
@@ -137,6 +140,10 @@ class Executor:
         shop = replace(self.shops({}), most=policy.most(plan))
         policy.admit_by_books(kind, plan, shop)
         return self._run(task, request, plan, shop)
+
+    def _largest(self, bundle: str, config: Mapping[str, Any]) -> int:
+        policy = Policy(self.home, read_settings(self.home.settings))
+        return policy.largest(bundle, config, read_invitation(self.home).items)
 
     def _run(self, task: Task, request: Request, plan: Plan | None, shop: LocalShop) -> Answer:
         kind, keep = _kind(task), shop.replies.keep

@@ -8,19 +8,21 @@ the bytes that it came as. The names are those of Flower 1.41; another minor ver
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import httpx
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Array, Error, Message, RecordDict
 from flwr.common.serde import context_from_proto, fab_from_proto, message_from_proto, run_from_proto
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -31,6 +33,11 @@ from flwr.proto.runtime_pb2 import (
 )
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_body,
+    get_object_head_values_from_object_content,
+    iterate_object_tree,
+)
 from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_confirm_message_received_fn_protobuf,
     make_pull_object_fn_protobuf,
@@ -53,6 +60,7 @@ CLIENT_APP = str(TaskType.CLIENT_APP)
 _COMPONENT = "SuperExec"
 _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 _PULLS = "/v1/fleet/pull-messages"
+_MOST_PARTS = 1000
 
 Refused = (httpx.HTTPError, ValueError, RuntimeError)
 """What a call to the node may raise."""
@@ -134,8 +142,12 @@ class Claim:
     def __init__(self, client: Any, kind: str) -> None:
         self._client, self._kind = client, kind
 
-    def pull(self) -> Task:
+    def pull(self, most: Callable[[str, Mapping[str, Any]], int]) -> Task:
         """The task's message.
+
+        Args:
+            most: How many bytes it may have, by the bundle's SHA-256 and the run's configuration; a larger
+                one counts as one that cannot be read.
 
         Raises:
             httpx.HTTPError: The node does not answer.
@@ -148,22 +160,22 @@ class Claim:
         context = self._context = context_from_proto(given.context)
         TaskIdentity.task_id, TaskIdentity.run_id = given.task_id, run_from_proto(given.run).run_id
         TaskIdentity.node_id = context.node_id
+        bundle = hashlib.sha256(fab_from_proto(given.fab).content).hexdigest()
+        config = dict(context.run_config)
         node, whole = Node(node_id=context.node_id), True
         try:
-            message = pull_and_inflate_object_from_tree(
+            scales = Scales(most(bundle, config))
+            message = scales.pull(
                 tree,
                 make_pull_object_fn_protobuf(self._client.PullObject, node, context.run_id),
                 make_confirm_message_received_fn_protobuf(
                     self._client.ConfirmMessageReceived, node, context.run_id
                 ),
-                return_type=Message,
             )
         except Exception as error:  # whatever bytes a coordinator sends
             log.warning("a message could not be read: %s", type(error).__name__)
             whole = False
         message.metadata.__dict__["_message_id"] = tree.object_id
-        bundle = hashlib.sha256(fab_from_proto(given.fab).content).hexdigest()
-        config = dict(context.run_config)
         return Task(self._kind, bundle, context.run_id, config, message, whole and message.has_content())
 
     def reply(self, task: Task, content: RecordDict | Error) -> None:
@@ -174,6 +186,55 @@ class Claim:
         """
         push_message(self._client, Message(content, reply_to=task.message), self._context)
         self._client.PushTaskOutput(PushTaskOutputRequest(context=None, sub_status="completed", details=""))
+
+
+class Scales:
+    """Weighs a message while it is pulled, and again before it is put together.
+
+    Flower sends each part once, however often it is used, so that a small message can become a large one.
+
+    Args:
+        most: Bytes that it may have, either way.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sizes: dict[str, int] = {}
+        self._arrays: list[list[str]] = []
+
+    def pull(self, tree: ObjectTree, pull: Callable[[str], bytes], confirm: Callable[[str], None]) -> Message:
+        """The message.
+
+        Raises:
+            ValueError: It is too large, or malformed.
+        """
+        if len(list(iterate_object_tree(tree))) > _MOST_PARTS:
+            raise ValueError("too many parts")
+
+        def weighed(part: str) -> bytes:
+            content = pull(part)
+            kind, children, _ = get_object_head_values_from_object_content(content)
+            if kind == Array.__qualname__:
+                places = json.loads(get_object_body(content, Array))["arraychunk_ids"]
+                self._arrays.append([children[place] for place in places])
+            self._sizes[part] = len(content)
+            self._check(sum(list(self._sizes.values())))
+            return content
+
+        def pulled(part: str) -> None:
+            self._check(sum(self._sizes[chunk] for array in self._arrays for chunk in array))
+            confirm(part)
+
+        return pull_and_inflate_object_from_tree(tree, weighed, pulled, return_type=Message)
+
+    def _check(self, size: int) -> None:
+        if size > self._most:
+            raise ValueError("too large")
+
+
+def array_bytes(content: RecordDict) -> int:
+    """Bytes of all arrays of a message, each as often as it is named."""
+    return sum(len(each.data) for record in content.array_records.values() for each in record.values())
 
 
 def _beat(client: Any) -> bool:

@@ -75,6 +75,7 @@ colluders = 1                     # vouched-for shops that may be curious, at mo
 port = 0                          # of the node's own interface, on loopback; 0: any free one
 pace = 1.0                        # replies leave at whole multiples of this many seconds
 poll = 1.0                        # seconds between looks for work
+megabytes = 1024                  # most that one message may have; less where the plan's arrays need less
 
 [serving]                         # what your customers get
 model = "newest"                  # or a version that is pinned

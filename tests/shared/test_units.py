@@ -58,6 +58,7 @@ def test_services_are_confined_to_their_folder(side: str) -> None:
     if "hansa-shop.service" in services:  # a shop that has left is not started over and over
         prevented = services["hansa-shop.service"]["Service"]["RestartPreventExitStatus"]
         assert prevented == str(UsageError.exit_code)
+        assert services["hansa-shop.service"]["Service"]["MemoryMax"] == "80%"
 
 
 @pytest.mark.parametrize("side", SIDES)

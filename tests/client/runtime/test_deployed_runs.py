@@ -100,6 +100,7 @@ def hostile(league, honest, approved):
         "another plan than the run's": message("query.plan", asked, body=other.model_dump_json()),
         "a body where none belongs": message("train.release", asked, 1, "send everything", state),
         "a stage of a masked round": message("train.upload", asked, 1, state=state, **stages),
+        "more than the plan needs": message("query.plan", asked, body="x" * 17 * 2**20),
         "a round before the plan": message("train.release", asked, 1, state=state),
     }  # fmt: skip
     runs = {
@@ -135,6 +136,7 @@ def hostile(league, honest, approved):
         ("an evaluation", "unknown type of message"),
         ("another plan than the run's", "the message's plan is not the configuration's"),
         ("a body where none belongs", "a malformed message"),
+        ("more than the plan needs", "a malformed message"),
         ("a stage of a masked round", "the message does not belong to the plan's DP model"),
     ],
 )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Error, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message
 from flwr.supercore.task_identity import TaskIdentity
 from polars.exceptions import PanicException
 
@@ -38,7 +38,7 @@ class Node:
     def next(self):
         yield self if self.tasks else None
 
-    def pull(self):
+    def pull(self, most):
         return self.tasks.pop(0)
 
     def reply(self, task, content):
@@ -145,9 +145,32 @@ def test_no_value_of_a_message_ends_the_executor(executor, value):
     assert (found["run"], found["round"]) == ("", None)
 
 
+def test_arrays_beyond_what_the_plan_needs_are_not_unpacked(executor, monkeypatch):
+    monkeypatch.setattr("hansa_client.executor.exact_request", lambda content: pytest.fail("it was unpacked"))
+    given, big = release(), Array.from_numpy_ndarray(np.zeros((1024, 1024), np.float32))
+    given.message.content["state"] = ArrayRecord({str(number): big for number in range(5)})
+    assert (
+        executor.answer(given).reason == "refused by shop policy: the message is larger than its plan needs"
+    )
+
+
+def test_a_message_may_have_what_its_plan_needs(executor):
+    def most(plan, bundle=BUNDLE, **config):
+        return executor._largest(bundle, {"plan": plan.model_dump_json() if plan else "", **config})
+
+    room, whole = most(None), 1024 * 2**20
+    assert most(PLAN) == room + 12 * 4 * 4
+    assert most(PLAN, bundle="cd" * 32) == room
+    assert most(PLAN.model_copy(update={"n_items": 10_000_000})) == room
+    assert most(None, model="m") == whole
+    text = executor.home.settings.read_text()
+    executor.home.settings.write_text(text.replace("[network]", "[network]\nmegabytes = 16"))
+    assert most(PLAN) == most(None, model="m") == 16 * 2**20
+
+
 def test_nothing_but_the_loss_of_the_node_escapes(executor, monkeypatch):
     def failing(error):
-        def pull():
+        def pull(most):
             raise error
 
         node = Node([task()])

@@ -5,10 +5,15 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 
-from hansa_client.runtime import CLIENT_APP, _Clock, _Listener
+from hansa_client.runtime import CLIENT_APP, Scales, _Clock, _Listener
 
 DEAF_NODE = """
 import threading, time
@@ -55,6 +60,43 @@ def test_answers_of_the_coordinator_are_heard():
             logging.LogRecord("httpx", 20, "", 0, 'HTTP Request: %s %s "%s %d %s"', arguments, None)
         )
     assert heard == [True, False]
+
+
+def pulled(content, most):
+    """The message that comes of a content's parts, weighed."""
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    message, confirmed = Message(content, 1, "query.plan"), []
+    parts = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
+    found = Scales(most).pull(get_object_tree(message), parts.__getitem__, confirmed.append)
+    assert confirmed == [message.object_id]
+    return found, sum(map(len, parts.values()))
+
+
+def zeros(megabytes):
+    return Array.from_numpy_ndarray(np.zeros(megabytes * 2**18, np.float32))
+
+
+def test_a_message_is_weighed_while_it_comes():
+    content = RecordDict({"state": ArrayRecord({"a": Array.from_numpy_ndarray(np.arange(1e5))})})
+    found, size = pulled(content, 10**7)
+    assert found.content == content
+    assert pulled(content, size)
+    with pytest.raises(ValueError, match="too large"):
+        pulled(content, size - 1)
+
+
+def test_a_part_weighs_as_often_as_it_is_used():
+    content = RecordDict({"state": ArrayRecord({"a": zeros(80)})})
+    _, size = pulled(content, 2**28)
+    assert size < 60 * 2**20
+    with pytest.raises(ValueError, match="too large"):
+        pulled(content, 60 * 2**20)
+
+
+def test_a_message_of_very_many_parts_is_not_pulled():
+    content = RecordDict({str(number): ConfigRecord({"n": number}) for number in range(1001)})
+    with pytest.raises(ValueError, match="too many parts"):
+        pulled(content, 2**28)
 
 
 def test_clientapp_is_the_one_type_that_is_answered():
