@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
 
+from hansa.errors import HansaError
 from hansa.schema import Catalogue, Histories
 from hansa_client.catalogue import Mapped, load_catalogue, map_items
 from hansa_client.cleaning import Reading
-from hansa_client.config import ShopSettings
+from hansa_client.config import ShopSettings, read_settings
 from hansa_client.connectors import read_interactions
 from hansa_client.exclusions import Exclusions, refuse_unconfirmed
 from hansa_client.home import ShopHome
@@ -92,3 +94,12 @@ def load_data(
         newest=float(newest) if isinstance(newest, float) else None,
         report=DataReport(reading, mapped, excluded, busiest),
     )
+
+
+def occurring(home: ShopHome, customers: Collection[str]) -> int | None:
+    """How many of these customers the shop's data have now, for the operator; None if they cannot be read."""
+    try:
+        rows, _ = read_interactions(home, read_settings(home.settings))
+    except HansaError:
+        return None
+    return len({name.strip() for name in customers} & set(rows["customer"].unique().to_list()))

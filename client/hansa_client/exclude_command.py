@@ -51,6 +51,7 @@ def exclude(
     from hansa.errors import UsageError
     from hansa_client import exclusions as listed
     from hansa_client import rowcache
+    from hansa_client.data import occurring
     from hansa_client.home import ShopHome
 
     place = ShopHome.found(home)
@@ -76,7 +77,7 @@ def exclude(
         changed, gone, seen = exclusions.remove(named), {}, None
         rowcache.drop(place)  # they are not in it; the next reading asks for everything
     else:
-        seen = listed.occurring(place, named)
+        seen = occurring(place, named)
         changed, gone = exclusions.add(named), listed.forget(place, named)
         if file is not None:
             listed.confirm(place)

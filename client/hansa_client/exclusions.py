@@ -21,7 +21,7 @@ from importlib import import_module
 
 import polars as pl
 
-from hansa.errors import HansaError, RefusalError, UsageError
+from hansa.errors import RefusalError, UsageError
 from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
 
@@ -156,18 +156,6 @@ def confirm(home: ShopHome) -> bool:
     home.unconfirmed.unlink(missing_ok=True)
     sync(home.root)
     return True
-
-
-def occurring(home: ShopHome, customers: Collection[str]) -> int | None:
-    """How many of these customers the shop's data have now, for the operator; None if they cannot be read."""
-    from hansa_client.config import read_settings
-    from hansa_client.connectors import read_interactions
-
-    try:
-        rows, _ = read_interactions(home, read_settings(home.settings))
-    except HansaError:
-        return None
-    return len({_id(customer) for customer in customers} & set(rows["customer"].unique().to_list()))
 
 
 def _id(customer: str) -> str:
