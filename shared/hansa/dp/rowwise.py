@@ -73,7 +73,7 @@ class Grid:
         return Grid(self.numbers[chosen], self.unit, self.bits)
 
     def products(self, vectors: Tensor, out: Tensor | None = None) -> Tensor:
-        """Inner products of each of ``vectors`` float [customers, width] with all rows: float32, or ``out``."""
+        """Inner products of each of ``vectors`` [customers, width] with all rows: float32, into ``out``."""
         own, scale = self._whole(vectors)
         result = torch.empty(len(vectors), len(self.numbers)) if out is None else out
         step = max(1, _PLACES // max(1, len(vectors)))
@@ -106,7 +106,7 @@ class Grid:
         customers, width = len(rows), self.numbers.shape[1]
         squares = torch.zeros(customers, width, width, dtype=torch.float64)
         sums = torch.zeros(customers, width, dtype=torch.float64)
-        for some, marks in zip(rows.split(_COLUMNS, dim=1), kept.split(_COLUMNS, dim=1), strict=True):
+        for some, marks in zip(torch.split(rows, _COLUMNS, 1), torch.split(kept, _COLUMNS, 1), strict=True):
             busy = torch.nonzero(marks.any(dim=1))[:, 0]
             had = torch.nn.functional.embedding(some[busy], self.numbers).double()
             had *= marks[busy, :, None]
@@ -134,7 +134,9 @@ def solve(systems: Tensor, right: Tensor) -> Tensor:
     Returns:
         float32 [customers, d].
     """
-    a, x = systems.permute(1, 2, 0).contiguous(), right.T.contiguous()
+    packed = torch.contiguous_format
+    a = systems.permute(1, 2, 0).clone(memory_format=packed)
+    x = right.T.clone(memory_format=packed)
     size = len(x)
     for j in range(size):
         below = a[j + 1 :, j]
