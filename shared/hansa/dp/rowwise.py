@@ -1,10 +1,10 @@
 """Sums, products and solutions whose rounding is nobody else's affair.
 
 How a library rounds a sum depends on its order, and that on shapes, places and threads: on how many other
-customers there are, and how much they had. A hostile state makes of a last bit a whole contribution. Here each
-row's results are bit for bit the same in whatever company, in one of two ways: single operations in an order
-that position alone fixes, where padding adds exact zeros; or whole numbers, whose sums below 2^53 are exact in
-float64, in any order.
+customers there are, and how much they had. Of such a last bit a hostile state makes a whole contribution.
+Here each row's results are bit for bit the same in whatever company, in one of two ways: single operations
+in an order that position alone fixes, where padding adds exact zeros; or whole numbers, whose sums below
+2^53 are exact in float64, in any order.
 """
 
 from __future__ import annotations

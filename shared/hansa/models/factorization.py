@@ -172,7 +172,7 @@ class Factorization(Method):
             factors = torch.cat([self.temperature * vectors, vectors.new_ones(len(histories), 1)], dim=1)
             if step.candidates is not None:
                 return sampled_gradient(
-                    table, step.candidates, factors, items, present, wanted, self._longest
+                    table, step.candidates, factors, items, present, wanted, self.cap
                 ).normalised()
             struck = given if self.given_share < 1 else None
             return full_gradient(table, factors, items, struck, wanted).normalised()
@@ -214,13 +214,8 @@ class Factorization(Method):
             parts.append(torch.addmm(table[:, -1], vectors, table[:, :-1].T))
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_items), dtype=np.float32)
 
-    @property
-    def _longest(self) -> int:
-        """Most items of a customer that count."""
-        return min(self.cap, self.n_items)
-
     def _solver(self, items: Table) -> _Solver:
-        table = Grid.of(torch.from_numpy(items), max(self._longest, self.dimensions + 1))
+        table = Grid.of(torch.from_numpy(items), max(self.cap, self.dimensions + 1))
         embeddings = torch.from_numpy(items)[:, :-1].contiguous()
         gram = self.negative_weight * embeddings.T @ embeddings
         gram += self.ridge * torch.eye(self.dimensions)
