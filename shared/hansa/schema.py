@@ -55,7 +55,8 @@ class Histories:
 
     def matrix(self, recency: float = 0.0) -> sp.csr_array:
         """float32 matrix [customers, items]: (1 + age)^-recency for each interaction, so binary at 0."""
-        data = ((1.0 + self.ages) ** -recency if recency else np.ones(len(self.items))).astype(np.float32)
+        weights = powers(int(self.lengths.max(initial=0)), recency).astype(np.float32)
+        data = weights[self.ages]
         return sp.csr_array((data, self.items, self.offsets), shape=(len(self), self.n_items))
 
     def select(self, customers: npt.NDArray[np.bool_] | IntArray) -> Histories:
@@ -122,6 +123,14 @@ class Histories:
         counts = np.bincount(u, minlength=n_customers)
         offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         return cls(offsets, i[order].astype(np.int32), n_items)
+
+
+def powers(longest: int, exponent: float) -> npt.NDArray[np.float64]:
+    """1, 2^-exponent, 3^-exponent and so on, float64 [``longest`` or a little more].
+
+    More of them leave the others as they are, to the last bit: they come in whole lots of a vector processor.
+    """
+    return np.arange(1, 64 * (longest // 64 + 1) + 1, dtype=np.float64) ** -exponent
 
 
 def stack(parts: list[Histories]) -> Histories:

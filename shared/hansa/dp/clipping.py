@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from hansa.dp.rowwise import root, row_sums
 from hansa.schema import IntArray
 
 # Contributions are scaled to this much below the bound, so that rounding cannot lift the change of a sum
@@ -209,7 +210,7 @@ class OuterContributions:
 
     def normalised(self) -> OuterContributions:
         """The same directions at norm 1 (automatic clipping, Bu et al. 2023, arXiv 2206.07136); 0 stays."""
-        norms = self.squared_norms().sqrt().to(self.factors.dtype)[:, None]
+        norms = root(self.squared_norms()).to(self.factors.dtype)[:, None]
         scaled = replace(self, factors=self.factors / torch.where(norms > 0, norms, 1.0))
         scaled.__dict__["_coefficient_squares"] = self._coefficient_squares  # of the same tensor
         return scaled
@@ -327,8 +328,7 @@ def clip(
         ``parts`` without customers whose contribution is not finite, and what to multiply each customer's
         contribution with: float64 [customers].
     """
-    squares = torch.stack([part.squared_norms() for part in parts]).sum(dim=0)
-    norms = squares.sqrt()
+    norms = root(row_sums(torch.stack([part.squared_norms() for part in parts], dim=1)))
     finite = norms.isfinite()
     scale = ((1 - ROUNDING_SLACK) * bound / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(max=times)
     if not bool(finite.all()):
@@ -338,13 +338,16 @@ def clip(
 
 
 def _squares(matrix: Tensor) -> Tensor:
-    """Squared norms of the rows in float64: in float32 tiny squares vanish, and long sums fall short."""
+    """Squared norms of the rows in float64: in float32 tiny squares vanish, and long sums fall short.
+
+    None depends on how many rows there are, to the last bit.
+    """
     height = max(1, _IN_CACHE // max(1, matrix.shape[1]))
     parts = [
-        torch.linalg.vector_norm(matrix[low : low + height].double(), dim=1)
+        row_sums(matrix[low : low + height].double().square())
         for low in range(0, max(1, len(matrix)), height)
     ]
-    return torch.cat(parts).square()
+    return torch.cat(parts)
 
 
 def _weighted(order: IntArray, starts: IntArray, weights: Tensor, values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hansa.dp.clipping import Group
 from hansa.dp.private_sum import Table
-from hansa.schema import Histories, IntArray
+from hansa.schema import Histories, IntArray, powers
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,7 +98,7 @@ class PairContributions:
     def _pairs(self) -> Iterator[tuple[IntArray, IntArray, IntArray, Floats]]:
         """Customer, two items and their entry in the customer's matrix, some customers at a time."""
         longest = int(self.histories.lengths.max(initial=1))
-        apart = np.concatenate(([0.0], np.arange(1, longest + 1, dtype=np.float64) ** -self.nearness))
+        apart = np.concatenate(([0.0], powers(longest, self.nearness)))
         for start, piece in _pieces(self.histories):
             items, weights = piece.items.astype(np.int64), piece.matrix(self.recency).data.astype(np.float64)
             later = piece.ages  # items of the same customer that follow

@@ -42,11 +42,23 @@ class NoisySum:
         return self.total / np.float32(max(self.customers, 1.0))
 
 
+def check_range(settings: object, low: float, high: float, *names: str) -> None:
+    """Of settings of a plan from elsewhere: what scales a contribution is finite, and within reason.
+
+    Raises:
+        ValueError: One of them is not.
+    """
+    for name in names:
+        if not low <= getattr(settings, name) <= high:
+            raise ValueError(f"{name} must lie between {low:g} and {high:g}")
+
+
 class Method(ABC):
     """A federated way to learn a recommender from a sequence of private sums.
 
     Implementations hold public hyperparameters only. A contribution is a pure function of one
-    customer's row and of public state: it never sees other customers.
+    customer's row and of public state, to the last bit: it never sees other customers, nor does its rounding
+    (``hansa.dp.rowwise``).
     """
 
     name: str

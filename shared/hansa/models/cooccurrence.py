@@ -19,7 +19,7 @@ from hansa.dp.pairs import PairContributions, packed_rows, unpack
 from hansa.dp.private_sum import Contribution, Release, Table
 from hansa.memo import Memo
 from hansa.metrics import Scores
-from hansa.models.base import Method, NoisySum, State
+from hansa.models.base import Method, NoisySum, State, check_range
 from hansa.models.mixture import mix, standardise
 from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, MOST_INTERACTIONS, counts_contribution, counts_release
@@ -94,8 +94,8 @@ class Cooccurrence(Method):
             raise ValueError(f"cap must be at most {MOST_INTERACTIONS:,}")
         if not 0 < self.count_share < 1:
             raise ValueError("count_share must lie between 0 and 1")
-        if not (self.regularisation > 0 and self.threshold >= 0):
-            raise ValueError("regularisation must be above 0, threshold at least 0")
+        check_range(self, 1e-6, 1e9, "regularisation")
+        check_range(self, 0, 1e6, "threshold")
         if not (0 <= self.recency <= 4 and 0 <= self.nearness <= 4):
             raise ValueError("recency and nearness must lie between 0 and 4")
         if not 0 <= self.popularity_weight <= 1:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from hansa.dp.clipping import Contributions, OuterContributions
 from hansa.dp.private_sum import Contribution, Release, Table
+from hansa.dp.rowwise import root, row_sums, solve
 from hansa.metrics import Scores
-from hansa.models.base import Method, NoisySum, State
+from hansa.models.base import Method, NoisySum, State, check_range
 from hansa.models.cooccurrence import FLOOR, Cooccurrence
 from hansa.models.optimizers import Memory
 from hansa.models.popularity import COUNTS, counts_release
@@ -69,8 +70,7 @@ class Dpals(Method):
     def __post_init__(self) -> None:
         if not (1 <= self.dimensions <= 256 and 1 <= self.iterations <= 100):
             raise ValueError("dimensions must lie between 1 and 256, iterations between 1 and 100")
-        if min(self.negative_weight, self.ridge, self.item_ridge, self.everything) <= 0:
-            raise ValueError("negative_weight, ridge, item_ridge and everything must be above 0")
+        check_range(self, 1e-6, 1e6, "negative_weight", "ridge", "item_ridge", "everything")
         if not 0 <= self.exponent <= 1:
             raise ValueError("exponent must lie between 0 and 1")
         _ = self._counter
@@ -124,7 +124,7 @@ class Dpals(Method):
             newest = over_vocabulary(histories)
             rows = newest.matrix()
             had = torch.from_numpy(rows.toarray()) * weights
-            norms = torch.linalg.vector_norm(had, dim=1, keepdim=True)
+            norms = root(row_sums(had.double().square_())).float()[:, None]
             own = self._factors(state[ITEMS], rows)
             first, second = torch.triu_indices(self.dimensions, self.dimensions)
             products = own[:, first] * own[:, second] * torch.where(first == second, 1.0, 2**0.5)
@@ -172,12 +172,10 @@ class Dpals(Method):
     def _factors(self, items: Table, rows: sp.csr_array) -> Tensor:
         """u = argmin sum_had (1 - v u)^2 + alpha sum_all (v u)^2 + lambda |u|^2: float32 [customers, d].
 
-        Sparse products go row by row: nobody's rounding depends on the other customers, see ``products``.
+        Sparse products go row by row: nobody's rounding depends on the other customers.
         """
         table = torch.from_numpy(items)
         outer = (table[:, :, None] * table[:, None, :]).flatten(1).numpy()
         squares = torch.from_numpy(rows @ outer).view(-1, self.dimensions, self.dimensions)
         gram = self.negative_weight * table.T @ table + self.ridge * torch.eye(self.dimensions)
-        # ``cholesky`` raises where rounding makes a customer's system singular: an error that tells of data.
-        root = torch.linalg.cholesky_ex(squares + gram).L
-        return torch.cholesky_solve(torch.from_numpy(rows @ items)[:, :, None], root)[:, :, 0]
+        return solve(squares + gram, torch.from_numpy(rows @ items))

@@ -18,9 +18,10 @@ from torch.optim import Optimizer
 
 from hansa.dp.clipping import Contributions
 from hansa.dp.private_sum import Contribution, Release, Table
+from hansa.dp.rowwise import Grid, solve
 from hansa.memo import Memo
 from hansa.metrics import Scores
-from hansa.models.base import Method, NoisySum, State
+from hansa.models.base import Method, NoisySum, State, check_range
 from hansa.models.coins import coins
 from hansa.models.optimizers import Memory, ServerOptimizer
 from hansa.models.popularity import COUNTS, MOST_INTERACTIONS, counts_contribution, counts_release
@@ -35,9 +36,10 @@ _MOST_STEPS = 100_000  # a plan from elsewhere must not fill a shop's memory
 
 @dataclass(frozen=True)
 class _Solver:
-    """What every customer's ridge regression shares: the embeddings V, and alpha V^T V + lambda I."""
+    """What every customer's ridge regression shares: the table, its embeddings V, alpha V^T V + lambda I."""
 
-    embeddings: Tensor
+    table: Grid
+    embeddings: Grid
     gram: Tensor
 
 
@@ -45,7 +47,6 @@ class _Solver:
 class _Step:
     """What every customer's gradient of a round shares."""
 
-    table: Tensor
     solver: _Solver
     candidates: Candidates | None
 
@@ -108,9 +109,8 @@ class Factorization(Method):
             raise ValueError(f"dimensions must be at most {_MOST_DIMENSIONS}")
         if self.gradient_rounds * self.local_steps > _MOST_STEPS:
             raise ValueError(f"gradient_rounds times local_steps must be at most {_MOST_STEPS}")
-        for name in ("negative_weight", "ridge", "temperature", "rate", "local_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0")
+        check_range(self, 1e-6, 1e6, "negative_weight", "ridge", "rate", "local_rate")
+        check_range(self, 1e-3, 1e3, "temperature")
         if not 0 < self.count_share < 1:
             raise ValueError("count_share must lie between 0 and 1")
         if not 0 < self.given_share <= 1:
@@ -159,6 +159,7 @@ class Factorization(Method):
         if release.name == COUNTS:
             return lambda histories: counts_contribution(histories, self.cap)
         step = _steps.get(state[ITEMS], (self, round_), lambda: self._step(round_, state[ITEMS]))
+        table = step.solver.table
 
         def gradients(histories: Histories) -> Contributions:
             rows, marks = histories.padded(self.cap)
@@ -171,22 +172,22 @@ class Factorization(Method):
             factors = torch.cat([self.temperature * vectors, vectors.new_ones(len(histories), 1)], dim=1)
             if step.candidates is not None:
                 return sampled_gradient(
-                    step.table, step.candidates, factors, items, present, wanted
+                    table, step.candidates, factors, items, present, wanted, self.cap
                 ).normalised()
             struck = given if self.given_share < 1 else None
-            return full_gradient(step.table, factors, items, struck, wanted).normalised()
+            return full_gradient(table, factors, items, struck, wanted).normalised()
 
         return gradients
 
     def _step(self, round_: int, items: Table) -> _Step:
-        table = torch.from_numpy(items)
+        solver = self._solver(items)
         candidates = None
         if self.candidates < self.n_items:
             rows = torch.from_numpy(self._draw(round_))
             position = torch.full((self.n_items,), -1, dtype=torch.int64)
             position[rows] = torch.arange(len(rows))
-            candidates = Candidates(rows, position, table[rows])
-        return _Step(table, self._solver(items), candidates)
+            candidates = Candidates(rows, position, solver.table.rows(rows))
+        return _Step(solver, candidates)
 
     def update(self, round_: int, release: Release, state: State, sum_: NoisySum, memory: Memory) -> State:
         """Counts set the item biases, their logarithms above a floor of noise; gradients move the table."""
@@ -214,19 +215,19 @@ class Factorization(Method):
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_items), dtype=np.float32)
 
     def _solver(self, items: Table) -> _Solver:
+        table = Grid.of(torch.from_numpy(items), max(self.cap, self.dimensions + 1))
         embeddings = torch.from_numpy(items)[:, :-1].contiguous()
         gram = self.negative_weight * embeddings.T @ embeddings
-        return _Solver(embeddings, gram + self.ridge * torch.eye(self.dimensions))
+        gram += self.ridge * torch.eye(self.dimensions)
+        return _Solver(table, table.columns(self.dimensions), gram)
 
     def _vectors(self, solver: _Solver, items: Tensor, given: Tensor) -> Tensor:
         """Ridge regression of each customer's given items on the embeddings V: float32 [customers, d].
 
         f = argmin sum_given (1 - v_i f)^2 + alpha sum_all (v_i f)^2 + lambda |f|^2.
         """
-        had = torch.nn.functional.embedding(items, solver.embeddings) * given[:, :, None]
-        # ``cholesky`` raises where rounding makes a customer's system singular: an error that tells of data.
-        root = torch.linalg.cholesky_ex(had.mT @ had + solver.gram).L
-        return torch.cholesky_solve(had.sum(dim=1)[:, :, None], root)[:, :, 0]
+        squares, sums = solver.embeddings.moments(items, given)
+        return solve(squares.float() + solver.gram, sums.float())
 
     def _draw(self, round_: int) -> IntArray:
         """The public candidates of a round: drawn without looking at any data."""

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from hansa.dp.clipping import Contributions
 from hansa.dp.private_sum import Contribution, Release, Table
+from hansa.dp.rowwise import Grid
 from hansa.metrics import Scores
-from hansa.models.base import NoisySum, State
+from hansa.models.base import NoisySum, State, check_range
 from hansa.models.coins import coins
 from hansa.models.cooccurrence import EMBEDDINGS, Cooccurrence, output_table, without_idle_columns
 from hansa.models.optimizers import Memory, ServerOptimizer
@@ -63,8 +64,8 @@ class Hybrid(Cooccurrence):
                 raise ValueError(f"{name} must lie between 1 and 10,000")
         if not 0 <= self.refinement_share < 1:
             raise ValueError("refinement_share must be at least 0 and below 1")
-        if not (self.temperature > 0 and self.rate > 0):
-            raise ValueError("temperature and rate must be above 0")
+        check_range(self, 1e-6, 1e6, "rate")
+        check_range(self, 1e-3, 1e3, "temperature")
         _ = self._optimizer
 
     @property
@@ -106,6 +107,7 @@ class Hybrid(Cooccurrence):
         table = without_idle_columns(state[EMBEDDINGS])
         refined = min(self._refined, table.shape[1])
         outputs = self._outputs(state)
+        grid = Grid.of(outputs, outputs.shape[1])
 
         def gradients(histories: Histories) -> Contributions:
             newest = over_vocabulary(histories)
@@ -119,7 +121,7 @@ class Hybrid(Cooccurrence):
             queries = self.temperature * torch.from_numpy(older.matrix(self.recency) @ table)
             ones = queries.new_ones(len(queries), 1)
             gradient = full_gradient(
-                outputs,
+                grid,
                 torch.cat([queries, ones], dim=1),
                 torch.from_numpy(rows),
                 torch.from_numpy(given),

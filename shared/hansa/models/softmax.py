@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hansa.dp.clipping import OuterContributions
+from hansa.dp.rowwise import Grid
 
 
 @dataclass(frozen=True)
@@ -22,41 +23,27 @@ class Candidates:
     Attributes:
         rows: int64 [candidates], their catalogue positions.
         position: int64 [items], where each item is among them, or -1.
-        table: float32 [candidates, width], their rows of the item table.
+        table: Their rows of the item table.
     """
 
     rows: Tensor
     position: Tensor
-    table: Tensor
-
-
-BLOCK = 64
-
-
-def products(rows: Tensor, table: Tensor) -> Tensor:
-    """rows table^T, float32 [customers, items], in blocks of one height.
-
-    How a product of matrices is rounded depends on its shape. Where a hostile table makes entries cancel,
-    that would let the number of the other customers show in somebody's row, and a contribution that is then
-    normalised would carry it out in full.
-    """
-    padded = torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % BLOCK))
-    return torch.cat([block @ table.T for block in torch.split(padded, BLOCK)])[: len(rows)]
+    table: Grid
 
 
 def full_gradient(
-    table: Tensor, factors: Tensor, items: Tensor, given: Tensor | None, wanted: Tensor
+    table: Grid, factors: Tensor, items: Tensor, given: Tensor | None, wanted: Tensor
 ) -> OuterContributions:
     """The gradient over all items but the given ones; zero for customers without wanted items.
 
     Args:
-        table: float32 [n_items, width], W.
+        table: [n_items, width], W.
         factors: float32 [customers, width], f.
         items: int64 [customers, longest], each customer's items, padded with any.
         given: bool [customers, longest], those that are left out; None for none.
         wanted: bool [customers, longest], P.
     """
-    scores = products(factors, table)
+    scores = table.products(factors)
     if given is not None:
         _strike(scores, items, given)
     errors, counts = torch.softmax(scores, dim=1), wanted.sum(dim=1, keepdim=True)
@@ -65,7 +52,13 @@ def full_gradient(
 
 
 def sampled_gradient(
-    table: Tensor, candidates: Candidates, factors: Tensor, items: Tensor, present: Tensor, wanted: Tensor
+    table: Grid,
+    candidates: Candidates,
+    factors: Tensor,
+    items: Tensor,
+    present: Tensor,
+    wanted: Tensor,
+    most: int,
 ) -> OuterContributions:
     """The gradient over the wanted items and candidates that the customer has not had.
 
@@ -73,26 +66,27 @@ def sampled_gradient(
     (importance-sampled softmax, Bengio and Senecal 2008).
 
     Args:
-        table: float32 [n_items, width], W.
+        table: [n_items, width], W.
         candidates: Drawn without looking at any data.
         factors: float32 [customers, width], f.
         items: int64 [customers, longest], each customer's items, padded with any.
         present: bool [customers, longest], which of them are no padding.
         wanted: bool [customers, longest], P.
+        most: A public bound of ``longest``: whatever that is, rows of as many scores meet in the softmax.
     """
-    scores = products(factors, candidates.table) + float(np.log(len(table) / len(candidates.rows)))
+    drawn = len(candidates.rows)
+    scores = torch.empty(len(items), drawn + most)
+    scores[:, drawn:] = -torch.inf
+    shared = candidates.table.products(factors, out=scores[:, :drawn])
+    shared += float(np.log(len(table.numbers) / drawn))
     position = candidates.position[items]
     _strike(scores, position.clamp(min=0), present & (position >= 0))
-    own = (torch.nn.functional.embedding(items, table) @ factors[:, :, None])[:, :, 0]
-    own = own.masked_fill(~wanted, -torch.inf)
-    shift = torch.maximum(scores.amax(dim=1), own.amax(dim=1)).nan_to_num(neginf=0.0)[:, None]
-    scores, own = torch.exp(scores - shift), torch.exp(own - shift)
-    mass = scores.sum(dim=1, keepdim=True) + own.sum(dim=1, keepdim=True)
-    counts = wanted.sum(dim=1, keepdim=True)
     customers, columns = torch.nonzero(wanted, as_tuple=True)
-    coefficients = (own / mass - 1 / counts)[customers, columns]
-    extra = (customers, items[customers, columns], coefficients)
-    return OuterContributions(_without_idle(scores / mass, counts), factors, candidates.rows, extra)
+    own = items[customers, columns]
+    scores[customers, drawn + columns] = table.products_with(factors, customers, own)
+    shares, counts = torch.softmax(scores, dim=1), wanted.sum(dim=1, keepdim=True)
+    extra = (customers, own, shares[customers, drawn + columns] - 1 / counts[customers, 0])
+    return OuterContributions(_without_idle(shares[:, :drawn], counts), factors, candidates.rows, extra)
 
 
 def _strike(scores: Tensor, columns: Tensor, out: Tensor) -> None:

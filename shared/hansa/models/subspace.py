@@ -17,6 +17,7 @@ import torch
 
 from hansa.dp.clipping import Contributions, RowContributions
 from hansa.dp.private_sum import Contribution, Release, Table
+from hansa.dp.rowwise import root, row_sums
 from hansa.metrics import Scores
 from hansa.models.base import Method, NoisySum, State
 from hansa.models.cooccurrence import EMBEDDINGS, FLOOR, Cooccurrence
@@ -130,7 +131,7 @@ class Subspace(Method):
         def blocks(histories: Histories) -> Contributions:
             newest = over_vocabulary(histories)
             factors = torch.from_numpy(newest.matrix() @ basis).double()
-            norms = torch.linalg.vector_norm(factors, dim=1) * torch.from_numpy(newest.lengths).sqrt()
+            norms = root(row_sums(factors.square()) * torch.from_numpy(newest.lengths))
             factors /= torch.where(norms > 0, norms, 1.0)[:, None]
             customers = torch.from_numpy(newest.rows_index)
             items = torch.from_numpy(newest.items.astype(np.int64))
