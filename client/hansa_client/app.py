@@ -11,10 +11,10 @@ from flwr.clientapp import ClientApp
 
 from hansa.errors import HansaError, UsageError
 from hansa.records import STAGE_MESSAGES, Answer, Request, answer_to_content, content_to_request
-from hansa_client.masking import answer_stage
+from hansa_client.rounds.masking import answer_stage
+from hansa_client.rounds.training import consider, contribute, receive
 from hansa_client.shop import LocalShop, find_shop
 from hansa_client.shop_files import load_shop, simulated_folder
-from hansa_client.training import consider, contribute, receive
 
 app = ClientApp()
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from hansa_client.shop import LocalShop
 from hansa_client.shop_files import PlanFolder
 
 if TYPE_CHECKING:
-    from hansa_client.data import ShopData
+    from hansa_client.data.loading import ShopData
 
 FRESH = 900.0
 """Seconds for which data that were read are used; opt-outs and settings count at once."""
@@ -88,7 +88,7 @@ class DeployedShop:
 
     def data(self, settings: ShopSettings) -> ShopData:
         """The shop's customers without those that have opted out."""
-        from hansa_client.data import load_data
+        from hansa_client.data.loading import load_data
 
         key = settings.data, settings.catalogue, _stamp(self.home.excluded), _stamp(self.home.catalogue)
         known = self._read
@@ -97,7 +97,7 @@ class DeployedShop:
         return known[2]
 
     def _receive(self, card: str, state: State) -> None:
-        from hansa_client.vault import receive_model
+        from hansa_client.serving.vault import receive_model
 
         receive_model(self.home, ModelCard.from_json(card, "model"), state)
 

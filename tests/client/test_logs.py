@@ -24,9 +24,9 @@ from hansa_client import logs
 from hansa_client.app import app
 from hansa_client.config import Logs
 from hansa_client.deployed import DeployedShop
-from hansa_client.executor import Executor
 from hansa_client.home import ShopHome
-from hansa_client.runtime import CLIENT_APP, Task
+from hansa_client.runtime.executor import Executor
+from hansa_client.runtime.flower import CLIENT_APP, Task
 from hansa_client.shop import LocalShop, provide_shops
 
 CUSTOMER, ITEM = "C-4711-Meier", "EAN-40063813"
@@ -183,7 +183,7 @@ def libraries_talk():
         except ValueError as error:
             logging.getLogger(name).error("row %s of %s", CUSTOMER, ITEM, exc_info=error, stack_info=True)
             logging.getLogger(name).error(f"row {CUSTOMER}")
-    own = logging.getLogger("hansa_client.training")
+    own = logging.getLogger("hansa_client.rounds.training")
     own.error("customer %s", ValueError(CUSTOMER))
     own.error(ValueError(CUSTOMER))
     own.error("items %s and %s", [ITEM], {CUSTOMER: 1})
@@ -236,7 +236,7 @@ def test_without_the_filter_they_would_be_there(home, capfd):
 
 def test_a_line_says_what_the_operator_needs(home):
     logs.set_up(home)
-    own = logging.getLogger("hansa_client.executor")
+    own = logging.getLogger("hansa_client.runtime.executor")
     try:
         raise KeyError(CUSTOMER)
     except KeyError as error:

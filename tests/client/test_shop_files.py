@@ -9,9 +9,9 @@ from hansa.plan import make_plan
 from hansa.records import Request
 from hansa.rng import Source
 from hansa.schema import Histories
+from hansa_client.rounds.training import consider, contribute
 from hansa_client.shop import LocalShop
 from hansa_client.shop_files import SHOPS, PlanFolder, load_shop, restore_books, save_shop, simulated_folder
-from hansa_client.training import consider, contribute
 
 PLAN = make_plan(
     run="town/2026 \N{SNOWMAN}",

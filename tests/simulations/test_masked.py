@@ -11,9 +11,9 @@ from hansa.plan import make_plan
 from hansa.records import Request
 from hansa.rng import Source, seeded_generator
 from hansa.schema import Histories
-from hansa_client.masking import answer_stage
+from hansa_client.rounds.masking import answer_stage
+from hansa_client.rounds.training import consider
 from hansa_client.shop import LocalShop
-from hansa_client.training import consider
 from hansa_simulations.engine import Dropouts, run_in_process
 from hansa_simulations.experiment import simulate
 from hansa_simulations.members import simulated_members, simulated_roster

@@ -21,7 +21,7 @@ ROLES = {
     "SuperLink": "flower-superlink",
     "ServerApp": "flwr-serverapp",
     "nginx": "nginx",
-    "shop: supervisor": "hansa_client.processes",
+    "shop: supervisor": "hansa_client.runtime.processes",
     "shop: node": "children node",
     "shop: executor": "children executor",
 }

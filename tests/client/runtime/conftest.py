@@ -26,7 +26,7 @@ from hansa.dp.ledger import Budget
 from hansa.dp.ledger.file import LedgerFile
 from hansa.league import Invitation
 from hansa_client.home import ShopHome
-from hansa_client.processes import Supervisor, child_command, free_port, ready
+from hansa_client.runtime.processes import Supervisor, child_command, free_port, ready
 
 ITEMS = 12
 CEILING, DELTA = 4.5, 1e-5
@@ -112,7 +112,7 @@ import numpy as np
 from hansa.dp.ledger.file import LedgerFile
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
-from hansa_client.children import be_executor, follow_parent
+from hansa_client.runtime.children import be_executor, follow_parent
 from hansa_client.config import read_settings
 from hansa_client.home import ShopHome
 from hansa_client.replies import ReplyFolder
@@ -142,6 +142,7 @@ delta = {DELTA}
 customers = 50
 [approvals]
 dp = ["local"]
+epsilon = 4.0
 bundles = []  # one of each release of the coordinator
 [network]
 pace = 0.2

@@ -15,11 +15,11 @@ from hansa.rng import seeded_generator
 from hansa.secagg.messages import Agreement, Survivors
 from hansa.secagg.parameters import default_threshold
 from hansa.secagg.roster import Roster
-from hansa_client.approvals import ForbiddenError, Policy, cost, outside_ranges, read_config
 from hansa_client.config import Approvals, read_settings
-from hansa_client.decisions import MOST, Decisions, Question
-from hansa_client.payment import dearest
-from hansa_client.questions import describe_roster, protection
+from hansa_client.rounds.payment import dearest
+from hansa_client.runtime.approvals import ForbiddenError, Policy, cost, outside_ranges, read_config
+from hansa_client.runtime.decisions import MOST, Decisions, Question
+from hansa_client.runtime.questions import describe_roster, protection
 
 BUNDLE = "ab" * 32
 SHOPS = ("s1", "s2", "s3", "s4")
@@ -195,7 +195,7 @@ def test_recommended_settings_lie_within_the_default_ranges(method):
 
 
 def test_too_many_sums_are_not_even_priced(policy, monkeypatch):
-    monkeypatch.setattr("hansa_client.approvals.price", lambda *given: pytest.fail("priced"))
+    monkeypatch.setattr("hansa_client.runtime.approvals.price", lambda *given: pytest.fail("priced"))
     many = plan(settings={"gradient_rounds": 11, "local_steps": 100}, epsilon=1.0)
     assert outside_ranges(many, policy.settings) == ["releases"]
 
@@ -393,13 +393,13 @@ def test_approving_a_bundle_adds_it_to_the_settings(shop_home):
 
 
 def test_a_plans_printout_has_its_cost_and_what_it_leaves(shop_home, capsys):
-    asked = plan(epsilon=6.2)
+    asked = plan(epsilon=4.2)
     assert reason(make_policy(shop_home), asked)
     assert run(shop_home, "show", f"plan-{asked.digest[:10]}") == 0
     shown = capsys.readouterr().out
     repeated = dearest(asked, read_settings(shop_home.settings).approvals.repeats, 1e-5)
-    assert 6.3 < repeated < 12
-    assert f"local noise, epsilon 6.2 at delta 1e-05, up to {repeated:.4g} with repeats; 3 private" in shown
+    assert 4.3 < repeated < 9
+    assert f"local noise, epsilon 4.2 at delta 1e-05, up to {repeated:.4g} with repeats; 3 private" in shown
     assert "outside   epsilon" in shown
     assert "0 of 4.5 is spent; 0.3" in shown
     assert run(shop_home, "reject", f"plan-{asked.digest[:10]}") == 0

@@ -10,7 +10,7 @@ from hansa.dp.ledger.entries import Receipt
 from hansa.dp.ledger.file import LedgerFile
 from hansa.plan import make_plan
 from hansa.rng import seeded_generator
-from hansa_client import processes
+from hansa_client.runtime import processes
 
 ITEMS = 12
 REFUSED = "refused by shop policy: "

@@ -12,10 +12,10 @@ from hansa.rng import seeded_generator
 from hansa.schema import Histories
 from hansa.secagg.masks import packed_size
 from hansa.secagg.messages import Advert, Upload
-from hansa_client.egress import BlockedError, check_answer
 from hansa_client.replies import ReplyFolder
+from hansa_client.rounds.training import consider, contribute
+from hansa_client.runtime.egress import BlockedError, check_answer
 from hansa_client.shop import LocalShop
-from hansa_client.training import consider, contribute
 
 PLAN = make_plan(
     run="r", method="dpsgd", settings={"dimensions": 3, "gradient_rounds": 2}, n_items=12, dp="local",

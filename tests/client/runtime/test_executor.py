@@ -15,10 +15,10 @@ from hansa.plan import digest_of, make_plan
 from hansa.records import Answer, Request, answer_to_content, request_to_content
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
-from hansa_client import processes
-from hansa_client.executor import Executor
 from hansa_client.replies import ReplyFolder
-from hansa_client.runtime import CLIENT_APP, Task
+from hansa_client.runtime import processes
+from hansa_client.runtime.executor import Executor
+from hansa_client.runtime.flower import CLIENT_APP, Task
 from hansa_client.shop import LocalShop, find_shop
 
 BUNDLE = "ab" * 32
@@ -26,6 +26,8 @@ PLAN = make_plan(
     run="r", method="dpsgd", settings={"dimensions": 3, "gradient_rounds": 2}, n_items=12, dp="local",
     epsilon=1.0, delta=1e-5, shops=1, customers=50,
 )  # fmt: skip
+
+MODULE = "hansa_client.runtime.executor"
 
 
 class Node:
@@ -106,7 +108,9 @@ def test_values_of_other_types_are_refused(executor, key, value):
 
 
 def test_an_unapproved_bundle_is_refused_before_anything_is_looked_at(executor, monkeypatch):
-    monkeypatch.setattr("hansa_client.executor.exact_request", lambda content: pytest.fail("it was read"))
+    monkeypatch.setattr(
+        "hansa_client.runtime.executor.exact_request", lambda content: pytest.fail("it was read")
+    )
     executor.shops = lambda config: pytest.fail("the shop was opened")
     assert "is not approved" in executor.answer(task(bundle="cd" * 32)).reason
 
@@ -146,7 +150,9 @@ def test_no_value_of_a_message_ends_the_executor(executor, value):
 
 
 def test_arrays_beyond_what_the_plan_needs_are_not_unpacked(executor, monkeypatch):
-    monkeypatch.setattr("hansa_client.executor.exact_request", lambda content: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(
+        "hansa_client.runtime.executor.exact_request", lambda content: pytest.fail("it was unpacked")
+    )
     given, big = release(), Array.from_numpy_ndarray(np.zeros((1024, 1024), np.float32))
     given.message.content["state"] = ArrayRecord({str(number): big for number in range(5)})
     assert (
@@ -196,7 +202,7 @@ def test_a_client_app_that_says_too_much_is_blocked(executor, monkeypatch):
         content["more"] = ConfigRecord({"customers": 40})
         return Message(content, reply_to=message)
 
-    monkeypatch.setattr("hansa_client.executor.app", chatty)
+    monkeypatch.setattr("hansa_client.runtime.executor.app", chatty)
     blocked = executor.answer(task())
     assert isinstance(blocked, Error)
     assert (blocked.code, blocked.reason) == (6, "egress blocked: the answer holds more than an answer")
@@ -205,7 +211,7 @@ def test_a_client_app_that_says_too_much_is_blocked(executor, monkeypatch):
 def test_a_release_without_a_charge_is_blocked(executor, monkeypatch):
     table = np.zeros((PLAN.releases[0].rows, PLAN.releases[0].width), np.float32)
     forged = answer_to_content(Answer(True, release=table))
-    monkeypatch.setattr("hansa_client.executor.app", lambda m, c: Message(forged, reply_to=m))
+    monkeypatch.setattr("hansa_client.runtime.executor.app", lambda m, c: Message(forged, reply_to=m))
     assert executor.answer(release()).reason == "egress blocked: the ledger has no charge for this release"
 
 
@@ -319,7 +325,7 @@ def test_what_a_round_keeps_is_found_under_its_own_plan_alone(executor, monkeypa
         context.state["kept"] = ConfigRecord({"secret": b"x"})
         return Message(answer_to_content(Answer(False, "no")), reply_to=message)
 
-    monkeypatch.setattr("hansa_client.executor.app", remembers)
+    monkeypatch.setattr("hansa_client.runtime.executor.app", remembers)
     executor.answer(task())
     executor.answer(
         task(Request("r", 0, CHEAP.model_dump_json(), {}), run_config={"plan": CHEAP.model_dump_json()})
@@ -370,7 +376,7 @@ def test_what_a_run_keeps_stays_in_memory_and_in_its_run(executor, monkeypatch):
         context.state["kept"] = ConfigRecord({"secret": b"x"})
         return Message(answer_to_content(Answer(False, "no")), reply_to=message)
 
-    monkeypatch.setattr("hansa_client.executor.app", remembers)
+    monkeypatch.setattr("hansa_client.runtime.executor.app", remembers)
     for run in (1, 1, 2):
         executor.answer(task(run=run))
     assert [set(each) for each in seen] == [set(), {"kept"}, set()]

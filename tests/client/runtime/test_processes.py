@@ -12,12 +12,12 @@ import pytest
 
 from hansa.cli import main
 from hansa.errors import RefusalError, UsageError
-from hansa_client import processes
 from hansa_client.home import ShopHome
+from hansa_client.runtime import processes
 
 STAND_IN = """
 import sys, time
-from hansa_client.children import follow_parent
+from hansa_client.runtime.children import follow_parent
 follow_parent()
 open(sys.argv[2] + "/state/" + sys.argv[1] + ".port", "w").write(sys.argv[3])
 time.sleep(600)
@@ -27,7 +27,7 @@ SUPERVISE = """
 import logging, sys
 from pathlib import Path
 from hansa_client.home import ShopHome
-from hansa_client.processes import supervise
+from hansa_client.runtime.processes import supervise
 logging.basicConfig(level=logging.INFO)
 home = Path(sys.argv[1])
 def command(role, shop, port):

@@ -13,7 +13,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 
-from hansa_client.runtime import CLIENT_APP, Scales, _Clock, _Listener
+from hansa_client.runtime.flower import CLIENT_APP, Scales, _Clock, _Listener
 
 DEAF_NODE = """
 import threading, time
@@ -22,7 +22,7 @@ def dies():  # as Flower's does: its API's thread lives on
     threading.Thread(target=time.sleep, args=(600,)).start()
     {end}
 cli.flower_supernode = dies
-from hansa_client.runtime import run_node
+from hansa_client.runtime.flower import run_node
 run_node([], 1.0, print)
 """
 

@@ -3,8 +3,8 @@ import pytest
 
 from hansa.errors import UsageError
 from hansa.schema import Catalogue
-from hansa_client.assortment import Assortment
 from hansa_client.config import CatalogueMapping
+from hansa_client.serving.assortment import Assortment
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from hansa.models.ials import Ials
 from hansa.models.own import OwnModel, fit_own
 from hansa.recommend import fit_blend
 from hansa.schema import Catalogue, Histories
-from hansa_client import knowledge
-from hansa_client.knowledge import blend_weight, forget, learn, opened
-from hansa_client.own_file import load_own, save_own
-from hansa_client.vault import receive_model, versions
+from hansa_client.serving import knowledge
+from hansa_client.serving.knowledge import blend_weight, forget, learn, opened
+from hansa_client.serving.own_file import load_own, save_own
+from hansa_client.serving.vault import receive_model, versions
 
 
 @pytest.mark.parametrize("customers", [25, 200])

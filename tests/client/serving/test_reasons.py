@@ -1,6 +1,6 @@
 import numpy as np
 
-from hansa_client.reasons import Parts, Reason, popular, reasons
+from hansa_client.serving.reasons import Parts, Reason, popular, reasons
 
 HAD = np.array([10, 11, 12])
 LISTED = np.array([1, 2])

@@ -7,7 +7,7 @@ from hansa.models.content import Content
 from hansa.models.own import fit_own
 from hansa.recommend import fit_blend, top_k
 from hansa.schema import Histories
-from hansa_client.serving import Serving, nobody
+from hansa_client.serving.lists import Serving, nobody
 from hansa_simulations.experiment import plan_for, prepare, simulate_on
 from hansa_simulations.settings import make_settings
 

@@ -11,11 +11,11 @@ from hansa.models.content import Content
 from hansa.models.own import fit_own
 from hansa.recommend import fit_blend, top_k
 from hansa.schema import Histories
-from hansa_client import export as export_module
-from hansa_client.assortment import Assortment
-from hansa_client.exclusions import Exclusions, forget
-from hansa_client.serving_commands import lines
-from hansa_client.vault import receive_model
+from hansa_client.commands.serving import lines
+from hansa_client.data.exclusions import Exclusions, forget
+from hansa_client.serving import export as export_module
+from hansa_client.serving.assortment import Assortment
+from hansa_client.serving.vault import receive_model
 
 
 class Shop:
@@ -328,7 +328,7 @@ def test_refresh_does_nothing_twice(joined, document, run, tastes) -> None:
 def test_who_opts_out_is_forgotten_by_what_serves(joined, document) -> None:
     before = document("recommend", "--user", "c03")
     Exclusions(joined.home).add(["c03"])
-    assert forget(joined.home, ["c03"])["hansa_client.knowledge"] == 1
+    assert forget(joined.home, ["c03"])["hansa_client.serving.knowledge"] == 1
     after = document("recommend", "--user", "c03")
     assert after["notes"][0].startswith("no item of the catalogue is known of this customer")
     assert after["recommendations"] != before["recommendations"]

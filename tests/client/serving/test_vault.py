@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hansa.errors import UsageError, VerificationError
 from hansa.modelfile import model_bytes
 from hansa_client.config import read_settings
-from hansa_client.vault import in_use, receive_model, roll_back, use, versions
+from hansa_client.serving.vault import in_use, receive_model, roll_back, use, versions
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_receipt_cut_short_leaves_no_version(serving_home, plan, make_card, mo
     def crash(path, content):
         raise OSError("disk full")
 
-    monkeypatch.setattr("hansa_client.vault.write_whole", crash)
+    monkeypatch.setattr("hansa_client.serving.vault.write_whole", crash)
     with pytest.raises(OSError, match="disk full"):
         receive_model(serving_home, make_card(state(), plan), state())
     assert list(serving_home.models.iterdir()) == []

@@ -27,8 +27,8 @@ from hansa.records import Request
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
 from hansa.secagg.masks import centre
+from hansa_client.rounds.training import consider, contribute
 from hansa_client.shop import LocalShop
-from hansa_client.training import consider, contribute
 
 N_ITEMS = 12
 SMALL = {"n_items": N_ITEMS, "dimensions": 3, "gradient_rounds": 2}

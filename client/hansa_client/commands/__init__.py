@@ -1,0 +1,1 @@
+"""``hansa client``: thin commands, each a module."""

@@ -1,0 +1,1 @@
+"""A shop's keys, from the invitation to the backup."""

@@ -1,0 +1,1 @@
+"""A shop's answers in a run: plans, private sums, masked rounds, and who pays."""

@@ -1,0 +1,1 @@
+"""What a shop makes of the league's model for its customers; it stays at the shop."""

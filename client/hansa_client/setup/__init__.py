@@ -1,0 +1,1 @@
+"""Settings and checks before a shop takes part."""
