@@ -10,8 +10,10 @@ import torch
 from hansa.dp.clipping import clip
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.private_sum import Door, PerformanceSettings, Share
+from hansa.errors import UsageError
 from hansa.plan import METHODS as NAMED
 from hansa.plan import build_method
+from hansa.recommended import recommended_settings
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
 from hansa.secagg.masks import centre
@@ -129,7 +131,8 @@ def check_bits(method, round_, state, items=N_ITEMS):
     companies.append((rows[::-1], here[::-1], 256))
     for count, longest in ((1, items), (63, 3), (64, items // 4), (245, 1), (400, items // 2)):
         others = draw_rows(seeded_generator(count, "lengths").integers(0, longest + 1, count), count, items)
-        companies += [(rows + others, here, 256), (others + rows, [count + at for at in here], 256)]
+        last = (others + rows, [count + at for at in here], 256)
+        companies.append(last if count % 2 else (rows + others, here, 256))
     for company, watched, chunk in companies:
         for one, other in zip(clipped(method, round_, state, company, watched, chunk), alone, strict=True):
             for name in one.keys() & other.keys():
@@ -141,8 +144,7 @@ def test_every_named_method_is_covered():
 
 
 @every_method
-@pytest.mark.parametrize("make", [random_state, tied_state], ids=["random", "tied"])
-@pytest.mark.parametrize("size", [1.0, 1e4])
+@pytest.mark.parametrize(("make", "size"), [(random_state, 1.0), (random_state, 1e4), (tied_state, 1.0)])
 def test_to_the_last_bit_a_contribution_is_its_customers_alone(name, settings, make, size):
     method = build_method(name, N_ITEMS, settings)
     for round_ in range(1, min(3, len(method.releases())) + 1):
@@ -203,3 +205,25 @@ def test_one_more_customer_moves_a_sum_by_at_most_the_bound_at_any_state(dimensi
         )
         sums.append(centre(words, 40))
     assert int(((sums[1] - sums[0]) ** 2).sum()) <= release.shared_mechanism.squared
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        *(("dpsgd", key) for key in ("temperature", "negative_weight", "ridge", "rate", "local_rate")),
+        *(("hybrid", key) for key in ("temperature", "rate", "regularisation", "threshold")),
+        *(("dpals", key) for key in ("negative_weight", "ridge", "item_ridge", "everything")),
+        *(("subspace", key) for key in ("regularisation", "threshold")),
+    ],
+)
+@pytest.mark.parametrize("value", [-1.0, 1e25, np.inf, np.nan])
+def test_settings_beyond_reason_are_refused_in_one_line(name, setting, value):
+    with pytest.raises(UsageError, match=f"^method settings of {name}: {setting} must lie between [^\n]*$"):
+        build_method(name, N_ITEMS, {setting: value})
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("epsilon", [None, 0.1, 8.0])
+@pytest.mark.parametrize("customers", [10, 10**5, 10**9])
+def test_recommended_settings_lie_in_their_ranges(name, epsilon, customers):
+    build_method(name, N_ITEMS, recommended_settings(name, epsilon, customers))
