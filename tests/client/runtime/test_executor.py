@@ -266,7 +266,7 @@ CHEAP = make_plan(
 def test_the_plan_that_runs_is_the_one_that_is_priced(executor):
     assert executor.answer(task()).accepted
     text = executor.home.settings.read_text()
-    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nepsilon = 0.2"))
+    executor.home.settings.write_text(text.replace("epsilon = 4.0", "epsilon = 0.2"))
     assert executor.answer(release()).reason == "outside the shop's ranges: epsilon"
     for round_ in (1, 2):
         other = replace(release(round_), run_config={"plan": CHEAP.model_dump_json()})
@@ -306,7 +306,7 @@ def test_lost_rounds_are_paid_again_within_the_ranges_or_for_an_approved_plan(ex
     shop = executor.shops({})
     shop.repeats = 3
     text = executor.home.settings.read_text()
-    executor.home.settings.write_text(text.replace("[approvals]", "[approvals]\nepsilon = 1.01"))
+    executor.home.settings.write_text(text.replace("epsilon = 4.0", "epsilon = 1.01"))
     assert executor.answer(task()).accepted
     assert executor.answer(release()).accepted
     lose()
