@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hansa.errors import UsageError
+from hansa.config import read_toml
+from hansa.figures import default_delta
 
 Method = Literal["popularity", "dpsgd", "cooccurrence", "hybrid", "subspace", "dpals"]
 
@@ -89,8 +89,7 @@ class BudgetSettings(_Section):
 
     Attributes:
         epsilon: Of everything that ever leaves.
-        delta: Of the whole lifetime; it cannot be changed later. Default: ``hansa.plan.default_delta`` of the
-            customers.
+        delta: Of the whole lifetime; it cannot be changed later. Default: ``default_delta`` of the customers.
         customers: A round figure that the shop declares as its number of customers; it is public.
     """
 
@@ -101,8 +100,6 @@ class BudgetSettings(_Section):
     @model_validator(mode="after")
     def _delta_of_customers(self) -> BudgetSettings:
         if "delta" not in self.model_fields_set:
-            from hansa.plan import default_delta
-
             object.__setattr__(self, "delta", default_delta(self.customers))
         return self
 
@@ -225,15 +222,4 @@ def read_settings(path: Path) -> ShopSettings:
     Raises:
         UsageError: It is missing or has a wrong value; the message names the field.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: not there; 'hansa client configure' writes it") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    try:
-        return ShopSettings.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise UsageError(f"{path}: {place}: {first['msg']}") from error
+    return read_toml(path, ShopSettings, "'hansa client configure' writes it")

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.file import LedgerFile
-from hansa.errors import RefusalError, UsageError
-from hansa.league import Invitation, ModelCard
+from hansa.errors import RefusalError
+from hansa.league import ModelCard
 from hansa.models.base import State
 from hansa.secagg.markers import MarkerFolder
 from hansa.secagg.roster import Member, Roster
 from hansa_client.config import ShopSettings, read_settings
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.keys import load_key
 from hansa_client.replies import ReplyFolder
 from hansa_client.shop import LocalShop
@@ -100,21 +101,6 @@ class DeployedShop:
         from hansa_client.serving.vault import receive_model
 
         receive_model(self.home, ModelCard.from_json(card, "model"), state)
-
-
-def read_invitation(home: ShopHome) -> Invitation:
-    """The invitation that the shop was set up with.
-
-    Raises:
-        UsageError: There is none.
-    """
-    try:
-        text = home.invitation.read_text(encoding="utf-8")
-    except OSError:
-        raise UsageError(
-            f"{home.root}: not a shop's folder; 'hansa client init INVITATION' makes one"
-        ) from None
-    return Invitation.from_json(text, str(home.invitation))
 
 
 def member_of(home: ShopHome, settings: ShopSettings, name: str) -> Member | None:

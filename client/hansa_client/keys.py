@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from hansa.durable import write_new
 from hansa.errors import UsageError
 from hansa.league import KeyCard, fingerprint_of
 from hansa_client.home import ShopHome
@@ -96,16 +96,3 @@ def key_card(home: ShopHome, league: str, shop: str) -> KeyCard:
 def shop_fingerprint(home: ShopHome, shop: str) -> str:
     """The shop's name and long-term key as 40 digits; it needs no node key."""
     return fingerprint_of(shop, load_key(home).public_key().public_bytes_raw())
-
-
-def write_new(path: Path, content: bytes) -> None:
-    """A new file for its owner alone, on the disk when this returns.
-
-    Raises:
-        FileExistsError: It is there.
-    """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from hansa.dp.private_sum import Table
+from hansa.durable import write_whole
 from hansa.errors import RefusalError
-from hansa_client.durable import write_whole
 
 _KEPT_RUNS = 3
 _NAME = "release"

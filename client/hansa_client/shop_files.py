@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.file import LedgerFile
 from hansa.dp.private_sum import PerformanceSettings
+from hansa.durable import write_whole
 from hansa.errors import UsageError
 from hansa.plan import Plan
 from hansa.rng import Source
 from hansa.schema import Histories
 from hansa.secagg.markers import MarkerFolder
 from hansa.secagg.roster import Member, Roster
-from hansa_client.durable import write_whole
 from hansa_client.shop import LocalShop
 
 SHOPS = "hansa-shops"

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from hansa.dp.ledger.entries import Receipt
+from hansa.durable import write_whole
 from hansa.errors import UsageError
 from hansa.models.base import State
 from hansa.models.optimizers import Memory
@@ -192,19 +193,7 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def _write(self, name: str, content: bytes) -> None:
-        """A file that is there as a whole or not at all, and on the disk when this returns."""
-        path = self.path / name
-        draft = path.with_name(path.name + ".draft")
-        with open(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self.path / name, content)
 
 
 def _part(tables: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hansa.errors import UsageError
-from hansa.plan import Plan, Setting, default_delta, make_plan
+from hansa.figures import default_delta
+from hansa.plan import Plan, Setting, make_plan
 from hansa.recommended import epsilon_of_sum, recommended_settings, rounds_setting, variant
 from hansa.secagg.parameters import default_threshold
 from hansa.secagg.roster import Roster

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from hansa.durable import write_whole
 from hansa.errors import UsageError
 from hansa.league import ModelCard
 from hansa.modelfile import model_bytes, read_model
@@ -42,16 +42,8 @@ def publish(home: Path, league: str, plan: Plan, state: State, shops: list[list[
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ).signed(signer(home))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, written in (
-            (_MODEL, content),
-            (_CARD, card.to_json().encode()),
-        ):  # the card last: it is there
-            draft = folder / f"{name}.draft"
-            with open(draft, "wb") as file:
-                file.write(written)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(folder / name)
+        write_whole(folder / _MODEL, content)
+        write_whole(folder / _CARD, card.to_json().encode())  # the last: now there is a version
     return published(home, plan.run)[0]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hansa.config import read_toml
 from hansa.errors import UsageError
 from hansa_server.files import rendered
 
@@ -159,15 +159,4 @@ def read_settings(path: Path) -> ServerSettings:
     Raises:
         UsageError: It is missing or has a wrong value; the message names the field.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: not there; give --home, or make it with 'hansa server init'") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    try:
-        return ServerSettings.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise UsageError(f"{path}: {place}: {first['msg']}") from error
+    return read_toml(path, ServerSettings, "give --home, or make it with 'hansa server init'")

@@ -17,6 +17,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hansa.config import problem
 from hansa.errors import UsageError, VerificationError
 from hansa.secagg.keys import digest, sign, verify
 from hansa.secagg.parameters import NAME_RULE, is_name
@@ -55,9 +56,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "file"
-            raise UsageError(f"{source}: {place}: {first['msg']}; ask for the file anew") from error
+            raise UsageError(f"{source}: {problem(error)}; ask for the file anew") from error
 
 
 class Invitation(Document):

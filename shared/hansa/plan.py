@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hansa.config import problem
 from hansa.dp.accounting import DpEvent, calibrate, compose
 from hansa.dp.private_sum import DpModel, Release
 from hansa.errors import UsageError, one_of
@@ -267,8 +268,7 @@ def parse_plan(text: str) -> Plan:
     try:
         plan = Plan.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"plan: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UsageError(f"plan: {problem(error)}") from error
     return _one_door(plan)
 
 
@@ -341,17 +341,3 @@ def noise_growth(dp: DpModel, shops: int, threshold: int = 0, colluders: int = 0
     """
     shares = {"local": shops, "distributed": shops / max(1, threshold - colluders)}.get(dp, 1)
     return math.sqrt(shares)
-
-
-def default_delta(customers: int) -> float:
-    """min(1e-5, N^-1.1) for a declared upper bound N on the federation's customers."""
-    return float(min(1e-5, customers**-1.1))
-
-
-def declared(customers: int) -> int:
-    """A public round figure that bounds a number of customers: the next of 1, 1.5, 2, 3, 5, 7 times 10^k."""
-    power: int = 10 ** max(0, len(str(max(1, customers))) - 1)
-    for factor in (1, 1.5, 2, 3, 5, 7, 10):
-        if customers <= factor * power:
-            return math.ceil(factor * power)
-    raise AssertionError("unreachable: 10 times the power exceeds any number of as many digits")

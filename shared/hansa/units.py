@@ -52,14 +52,7 @@ def unit_files(package: str, home: str, program: str, user: str) -> dict[str, st
                 )
     if not _USER.fullmatch(user):
         raise UsageError(f"--user {user}: no name of a system's user; use e.g. hansa")
-    templates = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("hansa")]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # configuration, not HTML; what goes in was checked above
-    )
+    templates = template_environment(package, "hansa")
     values = {
         "home": home,
         "program": program,
@@ -72,6 +65,21 @@ def unit_files(package: str, home: str, program: str, user: str) -> dict[str, st
         for name in templates.list_templates()
         if name.startswith(_FOLDER) and name.endswith(_ENDING)
     }
+
+
+def template_environment(*packages: str) -> Environment:
+    """The templates of these packages; a value that one needs and does not get is an error.
+
+    They are configuration, not HTML: what goes in is checked before, or written by ``tojson``.
+    """
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
 
 
 def write_units(files: dict[str, str], out: Path) -> list[Path]:

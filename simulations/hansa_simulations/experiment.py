@@ -12,9 +12,10 @@ from hansa import __version__
 from hansa.dp.accounting import epsilon
 from hansa.dp.private_sum import PerformanceSettings
 from hansa.errors import RefusalError, UsageError
+from hansa.figures import declared, default_delta
 from hansa.models.base import State
 from hansa.models.content import Content
-from hansa.plan import DP_MODELS, Plan, Setting, declared, default_delta, make_plan, setting_types
+from hansa.plan import DP_MODELS, Plan, Setting, make_plan, setting_types
 from hansa.recommended import epsilon_of_sum, recommended_settings, rounds_setting, variant
 from hansa.rng import Source, seeded_generator
 from hansa.secagg.parameters import default_threshold

@@ -4,7 +4,7 @@ from typing import Any, cast
 import pytest
 
 from hansa.errors import UsageError
-from hansa.plan import default_delta
+from hansa.figures import default_delta
 from hansa_server.planning import plan_run
 from hansa_server.settings import Training
 from hansa_simulations.experiment import plan_for

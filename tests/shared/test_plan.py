@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 
 from hansa.dp.accounting import epsilon
 from hansa.errors import UsageError
-from hansa.plan import (
-    DP_MODELS,
-    METHODS,
-    Plan,
-    build_method,
-    declared,
-    default_delta,
-    make_plan,
-    parse_plan,
-    shops_cut,
-)
+from hansa.figures import declared, default_delta
+from hansa.plan import DP_MODELS, METHODS, Plan, build_method, make_plan, parse_plan, shops_cut
 from hansa.recommended import rounds_setting
 from hansa.rng import seeded_generator
 

@@ -130,6 +130,7 @@ def roster(
     """
     from hansa.errors import UsageError
     from hansa.secagg.roster import Roster
+    from hansa_client.invited import read_invitation
     from hansa_client.runtime.decisions import Question
     from hansa_client.runtime.questions import describe, lines
 
@@ -138,7 +139,7 @@ def roster(
         found = Roster.from_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}; give the file of 'hansa server roster --out'") from error
-    own = json.loads(decisions.home.invitation.read_text("utf-8"))["shop"]
+    own = read_invitation(decisions.home).shop
     if own not in found.keys:
         raise UsageError(f"{file}: does not list this shop, {own}; ask the coordinator to admit it first")
     question = Question("roster", found.digest, "", "a file", found.to_json())
@@ -153,11 +154,12 @@ def roster(
 def _protection(decisions: Decisions) -> str:
     """What the approved roster and those vouched for come to."""
     from hansa_client.config import read_settings
+    from hansa_client.invited import read_invitation
     from hansa_client.runtime.questions import protection, protection_line
 
     roster, terms = decisions.approved_roster(), read_settings(decisions.home.settings).masking
     assert roster is not None
-    own = json.loads(decisions.home.invitation.read_text("utf-8"))["shop"]
+    own = read_invitation(decisions.home).shop
     vouched = len({*terms.vouched, own})
     found = protection(len(roster), vouched, terms)
     return f"vouched for {protection_line(found, len(roster)).strip()}"

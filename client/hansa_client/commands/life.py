@@ -22,8 +22,8 @@ def fingerprint(
 
         hansa client fingerprint --json
     """
-    from hansa_client.deployed import read_invitation
     from hansa_client.home import ShopHome
+    from hansa_client.invited import read_invitation
     from hansa_client.keeping import rotation
     from hansa_client.keys import shop_fingerprint
 
@@ -102,8 +102,8 @@ def leave(
         hansa client leave --yes
     """
     from hansa.errors import RefusalError
-    from hansa_client.deployed import read_invitation
     from hansa_client.home import ShopHome
+    from hansa_client.invited import read_invitation
     from hansa_client.keeping import leaving
 
     place = ShopHome.found(home)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import polars as pl
 
+from hansa.durable import write_whole
 from hansa.errors import UsageError
-from hansa.league import Invitation
 from hansa.schema import Catalogue
 from hansa_client.config import CatalogueMapping, ShopSettings
 from hansa_client.data.sources import listed
-from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 
 GTIN = "gtin"
 _MOST_SHOWN = 1000
@@ -71,7 +71,7 @@ def load_catalogue(home: ShopHome) -> Catalogue:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; 'hansa client init' writes it") from error
     if home.invitation.exists():
-        stated = Invitation.from_json(home.invitation.read_bytes(), str(home.invitation)).catalogue
+        stated = read_invitation(home).catalogue
         if hashlib.sha256(content).hexdigest() != stated:
             raise UsageError(f"{path}: another catalogue than the invitation names; run 'hansa client init'")
     try:

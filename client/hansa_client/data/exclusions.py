@@ -21,8 +21,8 @@ from importlib import import_module
 
 import polars as pl
 
+from hansa.durable import sync, write_whole
 from hansa.errors import RefusalError, UsageError
-from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
 
 _HASH = re.compile("[0-9a-f]{64}")

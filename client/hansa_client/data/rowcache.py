@@ -20,10 +20,10 @@ from pathlib import Path
 
 import polars as pl
 
+from hansa.durable import write_whole
 from hansa_client.config import Data
 from hansa_client.data.cleaning import SCHEMA
 from hansa_client.data.sources import Mark
-from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
 
 MARKED = {**SCHEMA, "mark": pl.String}

@@ -26,15 +26,15 @@ from pathlib import Path, PurePosixPath
 from hansa.dp.ledger import store
 from hansa.dp.ledger.beside import Beside, Mark
 from hansa.dp.ledger.check import check
+from hansa.durable import sync, write_new, write_whole
 from hansa.errors import HansaError, UsageError, VerificationError
 from hansa.secagg.markers import MarkerFolder
 from hansa_client.config import read_settings
-from hansa_client.deployed import read_invitation
-from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.keeping.joining import card_path
 from hansa_client.keeping.sealing import seal, unseal
-from hansa_client.keys import load_key, write_new
+from hansa_client.keys import load_key
 
 _NO_FILE = 0
 """No file has this inode."""

@@ -54,10 +54,11 @@ def found_shop(home: ShopHome, invitation: Path) -> tuple[Invitation, KeyCard]:
     Raises:
         UsageError: The file is no invitation, or there is a shop already.
     """
+    from hansa.durable import write_new
     from hansa.errors import UsageError
     from hansa.league import Invitation
     from hansa.secagg.markers import MarkerFolder
-    from hansa_client.keys import key_card, make_key, make_node_key, write_new
+    from hansa_client.keys import key_card, make_key, make_node_key
 
     told, catalogue = Invitation.load(invitation)
     if not _PLAIN.fullmatch(told.shop):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from hansa.durable import sync, write_whole
 from hansa.errors import UsageError
 from hansa.league import LeaveNotice
-from hansa_client.deployed import read_invitation
-from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.keys import load_key
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from hansa.durable import sync, write_new, write_whole
 from hansa.errors import RefusalError, UsageError
 from hansa.league import KeyCard
-from hansa_client.deployed import read_invitation
-from hansa_client.durable import sync, write_whole
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.keeping.joining import card_path
-from hansa_client.keys import key_card, load_key, make_key, make_node_key, write_new
+from hansa_client.keys import key_card, load_key, make_key, make_node_key
 
 _CARD, _FINISHING = "card.json", "finishing"
 

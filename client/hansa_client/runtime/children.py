@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def be_node(home: ShopHome, port: int) -> None:
     """Carry messages between the coordinator and this machine's loopback ``port``; never returns."""
-    from hansa_client.deployed import read_invitation
+    from hansa_client.invited import read_invitation
     from hansa_client.runtime.flower import run_node
 
     set_up(home)  # Flower has brought handlers of its own

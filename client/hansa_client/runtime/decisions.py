@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from hansa.dp.ledger import Ledger
+from hansa.durable import write_whole
 from hansa.errors import RefusalError, UsageError
 from hansa.plan import parse_plan
 from hansa.secagg.roster import Roster
 from hansa_client.config import read_settings
-from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
 
 Kind = Literal["plan", "roster", "bundle"]

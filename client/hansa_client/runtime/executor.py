@@ -24,8 +24,8 @@ from hansa.plan import Plan, digest_of
 from hansa.records import RELEASE_MESSAGE, Answer, Request, answer_to_content, exact_answer, exact_request
 from hansa_client.app import app
 from hansa_client.config import Network, read_settings
-from hansa_client.deployed import read_invitation
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.replies import LookedUp
 from hansa_client.runtime.approvals import ForbiddenError, Policy
 from hansa_client.runtime.egress import BlockedError, check_answer

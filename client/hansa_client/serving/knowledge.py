@@ -24,6 +24,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 
+from hansa.durable import write_whole
 from hansa.errors import UsageError
 from hansa.models.base import State
 from hansa.models.content import Content
@@ -32,7 +33,6 @@ from hansa.models.tuning import hold_back
 from hansa.recommend import fit_blend
 from hansa.schema import Catalogue, Histories
 from hansa_client.data.catalogue import load_catalogue
-from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
 from hansa_client.serving.own_file import load_own, save_own
 from hansa_client.serving.vault import Version

@@ -16,14 +16,15 @@ from pathlib import Path
 import tomlkit
 from tomlkit.exceptions import ParseError
 
+from hansa.durable import write_whole
 from hansa.errors import UsageError, VerificationError
-from hansa.league import Invitation, ModelCard
+from hansa.league import ModelCard
 from hansa.modelfile import check_state, model_bytes, read_model
 from hansa.models.base import Method, State
 from hansa.plan import Plan
 from hansa_client.config import read_settings
-from hansa_client.durable import write_whole
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 
 __all__ = ["NEWEST", "Version", "in_use", "model_bytes", "receive_model", "roll_back", "use", "versions"]
 
@@ -99,7 +100,7 @@ def receive_model(home: ShopHome, card: ModelCard, state: State) -> None:
             this name that is here.
         UsageError: The invitation or the settings cannot be read.
     """
-    invitation = _invitation(home)
+    invitation = read_invitation(home)
     serving = read_settings(home.settings).serving
     what = f"model {card.model}"
     check_state(state, what)
@@ -230,13 +231,6 @@ def roll_back(home: ShopHome) -> Version:
         )
     use(home, older[0].name)
     return older[0]
-
-
-def _invitation(home: ShopHome) -> Invitation:
-    try:
-        return Invitation.from_json(home.invitation.read_bytes(), str(home.invitation))
-    except OSError as error:
-        raise UsageError(f"{home.invitation}: {error.strerror}; 'hansa client init' writes it") from error
 
 
 def _created(card: ModelCard) -> datetime:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.errors import UsageError
-from hansa.league import Invitation
 from hansa_client.config import Data, ShopSettings
 from hansa_client.data.connectors import source_of
 from hansa_client.data.files import found_files
 from hansa_client.data.loading import load_data
 from hansa_client.data.sources import Source, listed
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.setup.proposals import propose_columns, propose_csv, propose_format
 from hansa_client.setup.settings_file import change, checked, open_document, write_document
 
@@ -57,7 +57,7 @@ class Configuring:
             UsageError: Something that is asked for is wrong, cannot be read, or is missing.
             RefusalError: The ledger cannot be used.
         """
-        invitation = self._invitation()
+        invitation = read_invitation(self.home)
         first = not self.home.settings.exists()
         self.document = open_document(self.home.settings)
         if first:
@@ -81,12 +81,6 @@ class Configuring:
         write_document(self.document, self.home.settings)
         return settings
 
-    def _invitation(self) -> Invitation:
-        path = self.home.invitation
-        if not path.exists():
-            raise UsageError(f"{self.home.root}: no shop's folder; 'hansa client init INVITATION' makes one")
-        return Invitation.from_json(path.read_bytes(), str(path))
-
     def _settle(self, given: str, other: str) -> None:
         """A table takes the place of a query, and the other way round."""
         if self.changes.get(given) and other not in self.changes:
@@ -109,7 +103,7 @@ class Configuring:
                 self.changes[name] = _number(name, ask(question, proposal))
 
     def _fitting_delta(self) -> float:
-        from hansa.plan import default_delta
+        from hansa.figures import default_delta
 
         declared = checked(self.document, self.home.settings).budget.customers
         return default_delta(int(self.changes.get("budget.customers", declared)))

@@ -8,7 +8,8 @@ from dataclasses import fields
 from datetime import UTC, datetime
 
 from hansa.errors import UsageError
-from hansa.plan import METHODS, declared
+from hansa.figures import declared
+from hansa.plan import METHODS
 from hansa_client.config import ShopSettings
 from hansa_client.data.loading import ShopData, load_data
 from hansa_client.home import ShopHome

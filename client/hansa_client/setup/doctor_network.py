@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import cast
 
-from hansa.league import Invitation
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.runtime.notes import CONTACT, read_note
 from hansa_client.setup.findings import Finding, Fleet, State
 
@@ -52,7 +52,7 @@ def network(home: ShopHome, fleet: Fleet | None = None, now: float | None = None
     if not home.invitation.exists():
         yield Finding("invitation", "fail", "there is none", "hansa client init INVITATION")
         return
-    told = Invitation.from_json(home.invitation.read_bytes(), str(home.invitation))
+    told = read_invitation(home)
     host, _, port = told.address.rpartition(":")
     dns = _dns(host, int(port))
     seen = _look(home, host, int(port)) if dns.state == "ok" else None

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 from hansa import __version__
 from hansa.errors import UsageError
-from hansa.league import Invitation
 from hansa.planner.advice import judge
 from hansa.planner.payoff import KINDS, gain_kept
 from hansa.planner.question import Question, league_of
@@ -16,6 +15,7 @@ from hansa.secagg.parameters import LEAST_SHOPS
 from hansa.secagg.roster import Roster
 from hansa_client.config import ShopSettings
 from hansa_client.home import ShopHome
+from hansa_client.invited import read_invitation
 from hansa_client.setup.findings import Finding, State
 
 _PACKAGES = ("flwr", "torch", "polars", "sqlalchemy")
@@ -39,7 +39,7 @@ def worth(home: ShopHome, settings: ShopSettings) -> Iterator[Finding]:
     shops, assumed = settings.approvals.shops, "at least as many as approvals.shops"
     if home.roster.exists():
         shops, assumed = len(Roster.from_json(home.roster.read_text(encoding="utf-8"))), "as on the roster"
-    items = Invitation.from_json(home.invitation.read_bytes(), str(home.invitation)).items
+    items = read_invitation(home).items
     for dp in settings.approvals.dp:
         number = max(shops, LEAST_SHOPS) if dp == "distributed" else shops
         question = Question(number, settings.budget.customers, items, epsilon, dp=dp)

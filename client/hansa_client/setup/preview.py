@@ -21,6 +21,7 @@ from hansa.dp.clipping import ROUNDING_SLACK
 from hansa.dp.events import to_parts
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.private_sum import Table
+from hansa.durable import write_whole
 from hansa.errors import RefusalError, UsageError
 from hansa.models.base import NoisySum, State
 from hansa.plan import Plan, noise_growth
@@ -28,7 +29,6 @@ from hansa.records import Request
 from hansa.rng import system_generator
 from hansa.secagg.markers import MarkerMemory
 from hansa.secagg.masks import Residues, add_packed, centre, residue_type
-from hansa_client.durable import write_whole
 from hansa_client.replies import NoReplies
 from hansa_client.rounds.training import contribute, part_of_sum
 from hansa_client.shop import LocalShop

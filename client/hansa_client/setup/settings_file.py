@@ -13,9 +13,10 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
+from hansa.config import problem
+from hansa.durable import write_whole
 from hansa.errors import UsageError
 from hansa_client.config import ShopSettings
-from hansa_client.durable import write_whole
 
 TEMPLATE = """\
 # What this shop decides itself. 'hansa client configure' changes what it is told to and keeps the rest, your
@@ -126,9 +127,7 @@ def checked(document: TOMLDocument, path: Path) -> ShopSettings:
     try:
         return ShopSettings.model_validate(tomllib.loads(tomlkit.dumps(document)))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise UsageError(f"{path}: {place}: {first['msg']}") from error
+        raise UsageError(f"{path}: {problem(error)}") from error
 
 
 def write_document(document: TOMLDocument, path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hansa.plan import build_method, declared
+from hansa.figures import declared
+from hansa.plan import build_method
 from hansa.planner.payoff import KINDS, WORTH_JOINING, Kind, gain_kept, most_items, pays, share_kept
 from hansa.planner.question import Question, league_of, statistic_items
 from hansa.recommended import recommended_settings

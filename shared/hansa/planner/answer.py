@@ -18,8 +18,9 @@ from hansa.dp.accounting import (
 )
 from hansa.dp.filter import RenyiFilter
 from hansa.dp.private_sum import Release
+from hansa.figures import declared
 from hansa.models.hybrid import Hybrid
-from hansa.plan import Plan, declared
+from hansa.plan import Plan
 from hansa.planner.advice import HALF_AT, customers_for, judge, needs, remedies
 from hansa.planner.payoff import KINDS, WORTH_JOINING, gain_kept, pays
 from hansa.planner.question import Question, league_of, plan_of

@@ -8,11 +8,12 @@ from typing import cast, get_args
 
 from hansa.dp.private_sum import DpModel
 from hansa.errors import UsageError, one_of
+from hansa.figures import declared, default_delta
 from hansa.models.base import Method
 from hansa.models.cooccurrence import Cooccurrence
 from hansa.models.dpals import Dpals
 from hansa.models.subspace import Subspace
-from hansa.plan import Plan, Setting, build_method, declared, default_delta, make_plan, noise_growth
+from hansa.plan import Plan, Setting, build_method, make_plan, noise_growth
 from hansa.planner.payoff import League
 from hansa.recommended import epsilon_of_sum, recommended_settings, variant
 from hansa.secagg.parameters import LEAST_SHOPS, MOST_SHOPS, default_threshold

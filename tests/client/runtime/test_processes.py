@@ -208,3 +208,13 @@ def test_status_pause_and_resume_on_the_command_line(shop, capsys):
     assert "epsilon 0 of 4.5 at delta 1e-05" in shown
     assert run(shop, "stop") == 0
     assert "it did not run" in capsys.readouterr().out
+
+
+def test_the_supervisor_and_the_node_need_none_of_the_libraries_for_learning():
+    loaded = (
+        "import sys, hansa_client.runtime.processes, hansa_client.runtime.children\n"
+        "import hansa_client.runtime.flower, hansa_client.invited\n"
+        "print([name for name in ('torch', 'polars', 'dp_accounting', 'opacus') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -6,7 +6,7 @@ import pytest
 from hansa.cli import main
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError
-from hansa.plan import default_delta
+from hansa.figures import default_delta
 from hansa_client.config import ShopSettings, read_settings
 from hansa_client.data.loading import load_data
 from hansa_client.setup.configuring import Configuring
