@@ -16,7 +16,9 @@ from hansa.rng import seeded_generator, system_generator
 from hansa.secagg.roster import Roster
 from hansa_server.checkpoint import Checkpoint, RunFolder
 from hansa_server.grid import StreamingGrid
-from hansa_server.publishing import node_names, publish, published
+from hansa_server.home import HOME, ServerHome
+from hansa_server.members import node_names
+from hansa_server.publishing import publish, published
 from hansa_server.reports import REPORTS, reporting
 from hansa_server.strategy import Listener, PlanStrategy, RoundReport, hand_over
 
@@ -27,8 +29,6 @@ ROSTER = "hansa-roster"
 """Key of the run configuration: the roster of a league whose sums are masked, as JSON."""
 MODEL = "model"
 """Key of the run configuration, in place of a plan: the version of the model to send to all shops."""
-HOME = "HANSA_SERVER"
-"""Environment variable: the coordinator's folder; not set in simulations."""
 
 _listeners: list[Listener] = []
 
@@ -49,9 +49,9 @@ def main(grid: Grid, context: Context) -> None:
     config, home = context.run_config, os.environ.get(HOME)
     timeout = float(config.get("round-timeout", 3600.0))
     if home is not None and config.get(MODEL):  # a bundle names every key; empty means not set
-        _send(StreamingGrid(grid), Path(home), str(config[MODEL]), timeout)
+        _send(StreamingGrid(grid), ServerHome(Path(home)), str(config[MODEL]), timeout)
     elif home is not None:
-        _deployed(StreamingGrid(grid), config, Path(home), timeout)
+        _deployed(StreamingGrid(grid), config, ServerHome(Path(home)), timeout)
     else:
         _simulated(grid, context, timeout)
 
@@ -70,9 +70,9 @@ def _simulated(grid: Grid, context: Context, timeout: float) -> None:
         context.state["model"] = result.arrays
 
 
-def _deployed(grid: Grid, config: UserConfig, home: Path, timeout: float) -> None:
+def _deployed(grid: Grid, config: UserConfig, home: ServerHome, timeout: float) -> None:
     plan = parse_plan(str(config["plan"]))
-    books = RunFolder(home / "runs" / plan.run, plan)
+    books = RunFolder(home.runs / plan.run, plan)
     books.begin()
     try:
         sent = _conduct(grid, plan, _roster(config), books, home, timeout)
@@ -86,7 +86,7 @@ def _deployed(grid: Grid, config: UserConfig, home: Path, timeout: float) -> Non
 
 
 def _conduct(
-    grid: Grid, plan: Plan, roster: Roster | None, books: RunFolder, home: Path, timeout: float
+    grid: Grid, plan: Plan, roster: Roster | None, books: RunFolder, home: ServerHome, timeout: float
 ) -> dict[str, str]:
     """From the enrolment to the signed model at the shops; what each said of that."""
     names, before = node_names(home), books.load()
@@ -121,7 +121,7 @@ def _conduct(
     return _send(grid, home, plan.run, timeout)
 
 
-def _send(grid: Grid, home: Path, model: str, timeout: float) -> dict[str, str]:
+def _send(grid: Grid, home: ServerHome, model: str, timeout: float) -> dict[str, str]:
     card, state = published(home, model)
     request = Request(card.run, len(card.shops), card.to_json(), state)
     said = hand_over(grid, node_names(home), request, timeout)
@@ -134,5 +134,5 @@ def _roster(config: UserConfig) -> Roster | None:
     return Roster.from_json(str(config[ROSTER])) if config.get(ROSTER) else None
 
 
-def _league(home: Path) -> str:
-    return (home / "league").read_text(encoding="utf-8").strip()
+def _league(home: ServerHome) -> str:
+    return home.league.read_text(encoding="utf-8").strip()

@@ -53,6 +53,16 @@ def admitted(home: ServerHome) -> dict[str, KeyCard]:
     return {shop: card for shop, card in found.items() if card is not None}
 
 
+def node_names(home: ServerHome) -> dict[int, str]:
+    """The admitted shops by their Flower node.
+
+    Raises:
+        UsageError: A file is damaged.
+    """
+    listed = (member for member in members(home) if member.state == "admitted")
+    return {member.node: member.shop for member in listed if member.node is not None}
+
+
 def roster_of(cards: dict[str, KeyCard]) -> Roster:
     """The roster of admitted shops.
 
@@ -86,7 +96,7 @@ def invite(
         shop=shop,
         address=settings.network.address,
         authority=home.authority.read_text(encoding="ascii"),
-        signer=signer(home.root).public_key().public_bytes_raw().hex(),
+        signer=signer(home).public_key().public_bytes_raw().hex(),
         bundle=bundle_hash(home.bundle.read_bytes()),
         catalogue=hashlib.sha256(content).hexdigest(),
         items=items,

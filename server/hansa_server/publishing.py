@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -16,11 +14,12 @@ from hansa.league import ModelCard
 from hansa.modelfile import model_bytes, read_model
 from hansa.models.base import State
 from hansa.plan import Plan
+from hansa_server.home import ServerHome
 
 _MODEL, _CARD = "model.safetensors", "card.json"
 
 
-def publish(home: Path, league: str, plan: Plan, state: State, shops: list[list[str]]) -> ModelCard:
+def publish(home: ServerHome, league: str, plan: Plan, state: State, shops: list[list[str]]) -> ModelCard:
     """Write what a run has come to as a version of its name; one that is there is kept.
 
     Args:
@@ -30,7 +29,7 @@ def publish(home: Path, league: str, plan: Plan, state: State, shops: list[list[
         state: The final public state.
         shops: For every round, the shops in its sum.
     """
-    folder, content = home / "models" / plan.run, model_bytes(state)
+    folder, content = home.models / plan.run, model_bytes(state)
     if not (folder / _CARD).exists():
         card = ModelCard(
             league=league,
@@ -47,14 +46,14 @@ def publish(home: Path, league: str, plan: Plan, state: State, shops: list[list[
     return published(home, plan.run)[0]
 
 
-def published(home: Path, model: str) -> tuple[ModelCard, State]:
+def published(home: ServerHome, model: str) -> tuple[ModelCard, State]:
     """A version of the model.
 
     Raises:
         UsageError: There is none of that name, or its file is damaged.
         VerificationError: The file is another than was signed.
     """
-    folder = home / "models" / model
+    folder = home.models / model
     try:
         text, content = (folder / _CARD).read_text(encoding="utf-8"), (folder / _MODEL).read_bytes()
     except OSError as error:
@@ -64,23 +63,13 @@ def published(home: Path, model: str) -> tuple[ModelCard, State]:
     return card, read_model(content, str(folder / _MODEL))
 
 
-def node_names(home: Path) -> dict[int, str]:
-    """The admitted shops by their Flower node."""
-    found: dict[int, str] = {}
-    for path in sorted((home / "shops").glob("*.json")):
-        shop = json.loads(path.read_text(encoding="utf-8"))
-        if shop["state"] == "admitted" and shop["node"] is not None:
-            found[int(shop["node"])] = shop["shop"]
-    return found
-
-
-def signer(home: Path) -> Ed25519PrivateKey:
+def signer(home: ServerHome) -> Ed25519PrivateKey:
     """The coordinator's key that signs models.
 
     Raises:
         UsageError: It cannot be read.
     """
-    path = home / "keys" / "signer.pem"
+    path = home.signer
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError) as error:

@@ -53,7 +53,7 @@ def version(home: ServerHome, model: str) -> Version:
     problem = "" if card.model == model else f"model {model}: the card is of {card.model}"
     try:
         card.check(
-            signer(home.root).public_key().public_bytes_raw().hex(),
+            signer(home).public_key().public_bytes_raw().hex(),
             (folder / "model.safetensors").read_bytes(),
         )
     except VerificationError as error:

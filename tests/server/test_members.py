@@ -17,8 +17,8 @@ from hansa.league import Invitation, KeyCard
 from hansa_server.bundle import build_bundle, bundle_hash
 from hansa_server.deploy import Control
 from hansa_server.home import ServerHome
-from hansa_server.members import Member, admit, admitted, invite, members, remove, roster_of
-from hansa_server.publishing import node_names, signer
+from hansa_server.members import Member, admit, admitted, invite, members, node_names, remove, roster_of
+from hansa_server.publishing import signer
 from hansa_server.settings import read_settings
 
 MakeKeys = Callable[..., Any]
@@ -42,7 +42,7 @@ def test_an_invitation_says_what_a_shop_has_to_check(home: ServerHome, tmp_path:
     assert invitation.catalogue == hashlib.sha256(catalogue).hexdigest()
     assert invitation.address == settings.network.address
     assert invitation.bundle == bundle_hash(build_bundle())
-    assert invitation.signer == signer(home.root).public_key().public_bytes_raw().hex()
+    assert invitation.signer == signer(home).public_key().public_bytes_raw().hex()
     assert (invitation.league, invitation.shop, invitation.items) == ("grocers", "north", 40)
     assert _member(home, "north") == Member(shop="north")
 
@@ -60,7 +60,7 @@ def test_an_invited_shop_is_admitted(league: ServerHome, control: Control, make_
     card = make_keys("ad-one").card
     member = admit(league, control, card)
     assert member == _member(league, "ad-one")
-    assert node_names(league.root)[member.node or 0] == "ad-one"
+    assert node_names(league)[member.node or 0] == "ad-one"
     assert [node.id for node in control.nodes() if node.name == "ad-one"] == [member.node]
     assert admitted(league)["ad-one"] == card
     assert admit(league, control, card) == member  # once more changes nothing

@@ -111,7 +111,7 @@ def test_a_model_is_sent_again_by_a_run_of_its_own(
 ) -> None:
     plan, _ = plan_run(Training(customers=1000, dp="local"), "old", 3, 40, None)
     state = plan.learner.initial_state(seeded_generator(0, "test"))
-    publish(league.root, "grocers", plan, state, [["a", "b"], ["b"]])
+    publish(league, "grocers", plan, state, [["a", "b"], ["b"]])
     assert _hansa(capsys, league, "models", "send", "old")[:2] == (0, "model old: sent\n")
     assert "old" in _hansa(capsys, league, "models", "list")[1]
     assert _hansa(capsys, league, "models", "send", "new")[0] == 2

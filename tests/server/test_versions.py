@@ -17,7 +17,7 @@ from hansa_server.versions import version, versions
 def _publish(home: ServerHome, run: str) -> Plan:
     plan, _ = plan_run(Training(customers=1000, dp="local", method="popularity"), run, 3, 40, None)
     state = plan.learner.initial_state(seeded_generator(0, run))
-    publish(home.root, "grocers", plan, state, [["b", "a"], ["c", "a"]])
+    publish(home, "grocers", plan, state, [["b", "a"], ["c", "a"]])
     return plan
 
 

@@ -24,6 +24,7 @@ from hansa_client.replies import ReplyFolder
 from hansa_client.shop import LocalShop, provide_shops
 from hansa_server import app as server
 from hansa_server.checkpoint import RunFolder
+from hansa_server.home import HOME, ServerHome
 from hansa_server.publishing import published
 from hansa_simulations.engine import InProcessGrid
 from hansa_simulations.members import simulated_members, simulated_roster
@@ -86,9 +87,9 @@ def league(tmp_path, monkeypatch):
     (home / "keys" / "signer.pem").write_bytes(key)
     (home / "league").write_text("grocers\n")
     for node in range(1, SHOPS + 1):
-        shop = {"shop": f"shop-{node:03d}", "card": {}, "node": node, "state": "admitted"}
+        shop = {"shop": f"shop-{node:03d}", "card": None, "node": node, "state": "admitted"}
         (home / "shops" / f"{node}.json").write_text(json.dumps(shop))
-    monkeypatch.setenv(server.HOME, str(home))
+    monkeypatch.setenv(HOME, str(home))
     yield League(home, tmp_path)
     provide_shops(None)
 
@@ -166,7 +167,7 @@ def test_the_records_of_both_sides_agree_and_the_model_is_signed_and_arrives(lea
         rows, _ = read_file(league.folder / f"shop{position}" / "ledger.sqlite")
         assert held.sequence == len(rows)
         assert check(rows, receipt=held) == []
-    card, state = published(league.home, "r")
+    card, state = published(ServerHome(league.home), "r")
     assert card.shops == [everybody] * 4
     assert league.outcome() | {"time": ""} == {
         "state": "done",
@@ -254,7 +255,7 @@ def test_a_model_that_was_changed_after_it_was_signed_is_noticed(league):
     content[-1] ^= 1
     file.write_bytes(bytes(content))
     with pytest.raises(VerificationError, match="another than its card names"):
-        published(league.home, "r")
+        published(ServerHome(league.home), "r")
 
 
 def test_nodes_of_no_admitted_shop_are_not_asked(league):
