@@ -242,7 +242,7 @@ class League:
         return "\n".join(f"== {path.name}\n{path.read_text()[-4000:]}" for path in paths)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def league(tmp_path_factory: pytest.TempPathFactory):
     """One league for all tests of a session; started with the first that asks."""
     from flwr.proto.control_pb2 import RegisterNodeRequest

@@ -8,7 +8,7 @@ from hansa_simulations.loopback.league import loopback_league
 from hansa_simulations.loopback.postgres import binaries
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def league(tmp_path_factory):
     """A league of four shops that is set up, behind nginx; its tests follow each other."""
     missing = [name for name, found in (("nginx", nginx_binary()), ("postgresql", binaries())) if not found]
