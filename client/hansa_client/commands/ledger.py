@@ -226,6 +226,8 @@ def _line(entry: Entry) -> str:
     if entry.kind == "charge":
         what = f"round {body.get('round', '?')}, {body.get('release', '?')}"
         return f"run {body['run']}, {what}, {numbers} of what is released"
+    if entry.kind == "refuse":
+        return f"run {body['run']}: {body['reason']}"
     if entry.kind == "reconcile":
         return "without a receipt" if body["receipt"] is None else "with the receipt"
     return numbers

@@ -35,7 +35,7 @@ def answer_stage(shop: LocalShop, stage: str, request: Request, kept: Kept) -> t
     try:
         return _STAGES[stage](shop, request, kept)
     except RefusalError as refusal:
-        return refused(shop, refusal), None
+        return refused(shop, request.run, refusal), None
     except UsageError as error:
         return Answer(False, str(error)), None
 

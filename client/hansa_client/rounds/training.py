@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import torch
 
@@ -47,7 +48,7 @@ def consider(shop: LocalShop, request: Request) -> Answer:
             about = {"asked_by": shop.coordinator, "plan": plan.digest}
             shop.ledger.reserve(plan.run, plan.steps, about)
     except RefusalError as refusal:
-        return refused(shop, refusal)
+        return refused(shop, request.run, refusal)
     except UsageError as error:
         return Answer(False, str(error))
     shop.plans[plan.run] = plan
@@ -73,7 +74,7 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
             return Answer(True, residues=part_of_sum(shop, plan, request, _unmasked))
         return _own_sum(shop, plan, request)
     except RefusalError as refusal:
-        return refused(shop, refusal)
+        return refused(shop, request.run, refusal)
 
 
 def _own_sum(shop: LocalShop, plan: Plan, request: Request) -> Answer:
@@ -110,10 +111,17 @@ def check_state(plan: Plan, state: State) -> None:
         raise RefusalError(f"run {plan.run}: {reason}", reason=reason)
 
 
-def refused(shop: LocalShop, refusal: RefusalError) -> Answer:
-    """The answer of a refusal; the numbers stay in the shop's own log."""
+def refused(shop: LocalShop, run: str, refusal: RefusalError) -> Answer:
+    """The answer of a refusal, which is entered in the ledger; the numbers stay in the shop's own log."""
     log.info("shop %s: %s", shop.name, refusal)
+    enter_refusal(shop, run, refusal.reason)
     return Answer(False, refusal.reason)
+
+
+def enter_refusal(shop: LocalShop, run: str, reason: str) -> None:
+    """Enter in the ledger that a run or a round was refused; one that cannot be written refuses anyhow."""
+    with suppress(RefusalError):
+        shop.ledger.refuse(run, reason, {"asked_by": shop.coordinator})
 
 
 def part_of_sum(shop: LocalShop, plan: Plan, request: Request, mask: Mask) -> bytes:

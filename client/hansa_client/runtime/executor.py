@@ -27,6 +27,7 @@ from hansa_client.config import Network, read_settings
 from hansa_client.home import ShopHome
 from hansa_client.invited import read_invitation
 from hansa_client.replies import LookedUp
+from hansa_client.rounds.training import enter_refusal
 from hansa_client.runtime.approvals import ForbiddenError, Policy
 from hansa_client.runtime.egress import BlockedError, check_answer
 from hansa_client.runtime.flower import CLIENT_APP, NodeRuntime, Refused, Task, array_bytes
@@ -91,6 +92,7 @@ class Executor:
             task = claim.pull(self._largest)
             self._note(task, None)
             answer = self.answer(task)
+            self._enter(task, answer)
             self._note(task, answer)
             self._wait(arrived)
             packed = answer if isinstance(answer, Error) else answer_to_content(answer)
@@ -120,6 +122,13 @@ class Executor:
             log.error("run %s, %s: %s", run, kind, type(error).__name__)
             log.debug("traceback", exc_info=error)
         return Answer(False, FAILED)
+
+    def _enter(self, task: Task, answer: Answer | Error) -> None:
+        """Enter a refusal in the ledger; one that the client app has entered already is not entered again."""
+        if isinstance(answer, Answer) and (answer.accepted or answer.reason in (PAUSED, FAILED)):
+            return
+        with suppress(HansaError):
+            enter_refusal(self.shops({}), _run_name(task), answer.reason or "")
 
     def _answer(self, task: Task) -> Answer:
         if task.kind != CLIENT_APP:
@@ -191,13 +200,12 @@ class Executor:
 
     def _note(self, task: Task, answer: Answer | Error | None) -> None:
         """Write down what is going on, for ``hansa client status``: of a message that is not checked yet."""
-        config = {} if not task.whole else dict(task.message.content.config_records.get("config", {}))
-        run, round_ = config.get("run"), config.get("round")
+        round_ = _config(task).get("round")
         with suppress(OSError):  # a full disk: the answer is worth more
             write_note(
                 self.home.state / ACTIVITY,
                 {
-                    "run": run[:128] if isinstance(run, str) else "",
+                    "run": _run_name(task),
                     "round": round_ if isinstance(round_, int) else None,
                     "message": task.message.metadata.message_type[:40],
                     "busy": answer is None,
@@ -205,6 +213,16 @@ class Executor:
                     "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 },
             )
+
+
+def _config(task: Task) -> dict[str, Any]:
+    return dict(task.message.content.config_records.get("config", {})) if task.whole else {}
+
+
+def _run_name(task: Task) -> str:
+    """As the message has it, which may say anything."""
+    run = _config(task).get("run")
+    return "".join(sign for sign in run[:128] if sign.isprintable()) if isinstance(run, str) else ""
 
 
 def _kind(task: Task) -> str:

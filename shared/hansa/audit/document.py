@@ -1,7 +1,7 @@
 """The form of an audit report: what it states, field by field. None is "missing", and shown as such.
 
-What is derived from the evidence is recomputed by ``hansa.audit.verify``; the attested sections (``identity``,
-``tuning.declared``, ``empirical``, ``accuracy``) are the signer's word alone.
+What is derived from the evidence is recomputed by ``hansa.audit.verify``; the attested sections
+(``identity``, ``tuning``, ``empirical``, ``accuracy``) are the signer's word alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = "hansa audit report 1"
-ATTESTED = ("identity", "empirical", "accuracy")
+ATTESTED = ("identity", "tuning", "empirical", "accuracy")
 """Sections that rest on the signer's word; all others follow from the evidence."""
 
 Hex32 = Field(pattern="^[0-9a-f]{32}$")
@@ -269,12 +269,10 @@ class Tuning(Section):
     """How hyperparameters were chosen.
 
     Attributes:
-        charged: Releases that were made for tuning, and charged.
         words: What is known.
-        declared: What the signer says of choices that looked at private data. Attested.
+        declared: What the signer says of choices that looked at private data.
     """
 
-    charged: int | None
     words: str
     declared: list[str] | None
 
@@ -400,7 +398,7 @@ class Accuracy(Section):
         scenario: The data.
         protocol: How items were held out.
         seeds: Seeds of the runs.
-        metrics: Means by what is judged (``model``, ``shared``, ``alone``, ``popularity``, ``pooled``) and metric.
+        metrics: Means by what is judged (``model``, ``shared``, ``alone``, ...) and metric.
         deviations: Their standard deviations over seeds.
         gain_kept: (model - alone) / (pooled - alone) on ndcg@10.
         worse_than_alone: Shops that are significantly worse off.

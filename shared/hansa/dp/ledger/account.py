@@ -38,7 +38,11 @@ UNFIT = "the plan does not fit the shop's budget"
 SPENT = "no such release is left in an accepted plan"
 CLOSED = "the shop's ledger is closed"
 ENDED = "the run was accepted before the shop's books were restored"
+MOST_REFUSALS = 20
+"""Refusals in a row that are entered: a coordinator cannot fill the disk with them."""
 UNUSABLE = "the shop's ledger cannot be used now"
+
+_LONGEST = 200
 
 About = Mapping[str, object]
 """What else an entry records: JSON values."""
@@ -58,7 +62,7 @@ class Draft:
     """What an entry says, before it has a place in a ledger.
 
     Attributes:
-        kind: ``open``, ``ceiling``, ``roster``, ``reserve``, ``charge`` or ``reconcile``.
+        kind: ``open``, ``ceiling``, ``roster``, ``reserve``, ``charge``, ``refuse`` or ``reconcile``.
         body: JSON values; an infinite number is None.
     """
 
@@ -112,6 +116,7 @@ class Account:
         closed: A history was lost and nothing is accepted any more.
         roster: Digest of the roster that the operator has approved last; empty before.
         vouched: Shops that the operator has vouched for with it, sorted.
+        refused: Run and reason of the refusals since the last other entry.
     """
 
     ceiling: Budget
@@ -123,6 +128,7 @@ class Account:
     closed: bool = False
     roster: str = ""
     vouched: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def opened_by(cls, draft: Draft) -> Account:
@@ -153,6 +159,10 @@ class Account:
             ValueError: It makes no sense after those before it.
         """
         body = draft.body
+        if draft.kind == "refuse":
+            self.refused += ((str(body["run"]), str(body["reason"])),)
+            return
+        self.refused = ()
         if draft.kind == "reserve":
             releases, plan = _decode(_freeze(body["releases"])), str(body.get("plan", ""))
             self.reservations[body["run"]] = Reservation(body["run"], releases, plan=plan)
@@ -246,6 +256,19 @@ class Account:
         }
         body = {**about, "run": run, "position": position + 1, "event": to_parts(event), **_finite(numbers)}
         return Draft("charge", body)
+
+    def refuse(self, run: str, reason: str, about: About) -> Draft | None:
+        """The entry that a run or a round was refused; None if it says nothing new, or too many did in a row.
+
+        Args:
+            run: The run's name as the coordinator gave it; cut where it is long.
+            reason: What the coordinator is told.
+            about: What else to record.
+        """
+        said = run[:_LONGEST], reason[:_LONGEST]
+        if said in self.refused or len(self.refused) >= MOST_REFUSALS:
+            return None
+        return Draft("refuse", {**about, "run": said[0], "reason": said[1]})
 
     def change_ceiling(self, wanted: Budget) -> Draft | None:
         """The entry that raises or lowers the ceiling; None if it is as wanted.

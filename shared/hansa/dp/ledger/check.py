@@ -174,6 +174,8 @@ def _judge(account: Account | None, draft: Draft) -> str | None:
         return _differs(again.body, body)
     if draft.kind == "ceiling":
         return _differs({"epsilon_before": account.ceiling.epsilon}, body)
+    if draft.kind == "refuse" and account.refuse(body["run"], body["reason"], {}) is None:
+        return "it enters a refusal twice, or one of too many in a row"
     if draft.kind == "roster" and body["before"] != account.roster:
         return "it replaces another roster than the one that was approved"
     return None

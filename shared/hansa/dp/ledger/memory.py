@@ -77,6 +77,14 @@ class Ledger:
         """
         self._enter(lambda account: account.reserve(run, releases, about or {}))
 
+    def refuse(self, run: str, reason: str, about: About | None = None) -> None:
+        """Enter that a run or a round was refused; see ``Account.refuse`` for what is not entered.
+
+        Raises:
+            RefusalError: The ledger cannot be written to.
+        """
+        self._enter(lambda account: account.refuse(run, reason, about or {}))
+
     def charge(self, run: str, event: DpEvent, about: About | None = None) -> None:
         """Charge a release of a reserved plan, before anything is computed for it.
 

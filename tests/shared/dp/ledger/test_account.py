@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from hansa.dp.accounting import RenyiEvent, compose, epsilon, from_parts, gaussian, skellam, to_parts
 from hansa.dp.filter import RenyiFilter
-from hansa.dp.ledger.account import TOLERANCE, Account, Budget, Draft, event_of, opening, releases_of
+from hansa.dp.ledger.account import (
+    MOST_REFUSALS,
+    TOLERANCE,
+    Account,
+    Budget,
+    Draft,
+    event_of,
+    opening,
+    releases_of,
+)
 from hansa.errors import RefusalError
 
 DELTA = 1e-5
@@ -247,3 +256,17 @@ def test_vouching_for_other_shops_of_the_same_roster_is_an_entry():
     take(books, books.approve("a" * 64, ["east"]))
     take(books, books.approve("a" * 64, ["east", "west"]))
     assert books.vouched == ("east", "west")
+
+
+def test_refusals_are_entered_once_each_and_not_without_end():
+    books = account()
+    first = books.refuse("r" * 500, "no", {"asked_by": "league"})
+    assert first.body == {"asked_by": "league", "run": "r" * 200, "reason": "no"}
+    take(books, first)
+    assert books.refuse("r" * 500, "no", {}) is None
+    for number in range(2, MOST_REFUSALS + 1):
+        take(books, books.refuse(f"run {number}", "no", {}))
+    assert books.refuse("another", "no", {}) is None
+    take(books, books.reserve("a", PLAN, {}))
+    assert books.refuse("another", "no", {}) is not None  # what is paid for ends the row
+    assert books.spent > 0

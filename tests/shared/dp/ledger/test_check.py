@@ -290,3 +290,10 @@ def test_approvals_follow_one_another():
         assert finding.problem == "it replaces another roster than the one that was approved"
     (finding,) = check(forged(Draft("roster", {"before": "", "roster": "a" * 64})))
     assert "nothing that can be understood" in finding.problem
+
+
+def test_a_refusal_that_is_entered_twice_is_found():
+    said = Draft("refuse", {"run": "late", "reason": "no"})
+    assert check(forged(said)) == []
+    (finding,) = check(forged(said, said))
+    assert finding.problem == "it enters a refusal twice, or one of too many in a row"
