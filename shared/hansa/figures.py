@@ -1,4 +1,4 @@
-"""Public figures: what a number of customers is declared as, and the delta that follows from it."""
+"""Public figures: a declared number of customers, its delta, and how epsilon and delta are written."""
 
 from __future__ import annotations
 
@@ -17,3 +17,15 @@ def declared(customers: int) -> int:
         if customers <= factor * power:
             return math.ceil(factor * power)
     raise AssertionError("unreachable: 10 times the power exceeds any number of as many digits")
+
+
+def epsilon_text(epsilon: float | None) -> str:
+    """Three decimals, rounded up: a stated epsilon is never below the true one."""
+    if epsilon is None:
+        return "none"
+    return f"{math.ceil(round(epsilon * 1000, 6)) / 1000:.10g}"
+
+
+def delta_text(delta: float | None) -> str:
+    """Three significant digits, as in 1e-5."""
+    return "none" if delta is None else f"{delta:.3g}".replace("e-0", "e-")

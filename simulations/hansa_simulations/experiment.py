@@ -22,6 +22,7 @@ from hansa.secagg.parameters import default_threshold
 from hansa.secagg.roster import Member
 from hansa_client.shop import LocalShop
 from hansa_server.strategy import RoundReport
+from hansa_simulations.auditing import Witnessed
 from hansa_simulations.engine import Dropouts, run_in_process
 from hansa_simulations.evaluation import Evaluation, Measured, summarise
 from hansa_simulations.federation import DataSettings, Federation, load_federation, without_test_items
@@ -48,6 +49,7 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+Witness = Callable[[Witnessed], None]
 
 
 @dataclass
@@ -79,13 +81,16 @@ class _Recorder:
 
 
 def simulate(
-    settings: SimulationSettings, observer: Observer = lambda progress: None
+    settings: SimulationSettings,
+    observer: Observer = lambda progress: None,
+    witness: Witness = lambda witnessed: None,
 ) -> tuple[Result, State]:
     """Run a simulated federation once a seed, and compare it with what shops can do without it.
 
     Args:
         settings: What to run.
         observer: Told about stages and rounds.
+        witness: Given the plan and the ledgers of each seed, for an audit report.
 
     Returns:
         The result (see docs/results.md), and the released model; with several seeds every model, its
@@ -98,7 +103,7 @@ def simulate(
     results, models = [], {}
     several = settings.seeds > 1
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        result, state = simulate_on(prepare(settings, seed, observer), settings, observer)
+        result, state = simulate_on(prepare(settings, seed, observer), settings, observer, witness)
         results.append(result)
         models.update({f"seed{seed}.{name}" if several else name: table for name, table in state.items()})
         if result["interrupted"]:
@@ -157,7 +162,10 @@ def prepare(settings: SimulationSettings, seed: int, observer: Observer = lambda
 
 
 def simulate_on(
-    prepared: Prepared, settings: SimulationSettings, observer: Observer = lambda progress: None
+    prepared: Prepared,
+    settings: SimulationSettings,
+    observer: Observer = lambda progress: None,
+    witness: Witness = lambda witnessed: None,
 ) -> tuple[Result, State]:
     """One run on data that ``prepare`` has loaded for the same data settings; see ``simulate``.
 
@@ -223,6 +231,8 @@ def simulate_on(
         "plan": plan.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
     }
+    ledgers = {shop.name: shop.ledger for shop in shops}
+    witness(Witnessed(plan, ledgers, seed, result["privacy"]["max_overlap"]))
     _, why = _variant(settings, federation)
     result["notes"] = [*federation.notes, *([why] if why else []), *comparison["notes"]]
     return result, recorder.state

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from hansa.errors import UsageError
+from hansa_simulations.auditing import Witnessed, write_audit
 from hansa_simulations.experiment import Progress, simulate
 from hansa_simulations.report import console_summary, output_folder, to_json, write_report
 from hansa_simulations.settings import make_settings, settings_of
@@ -87,10 +88,14 @@ def run_command(
     settings = make_settings(options, assignments, defaults=settings_of(repeat) if repeat else None)
     if out is not None:
         output_folder(out)
+    witnessed: list[Witnessed] = []
     with Reporter() as reporter:
-        result, model = simulate(settings, reporter)
+        result, model = simulate(settings, reporter, witnessed.append)
     result["command"] = shlex.join(["hansa", *sys.argv[1:]])
     written = write_report(result, model, out) if out is not None else []
+    if out is not None and witnessed:
+        audit = write_audit(witnessed[0], result, out)
+        written += [audit.json, audit.html]
     if as_json:
         print(to_json(result))
     else:

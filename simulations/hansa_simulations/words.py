@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from hansa.figures import delta_text as delta_text
+from hansa.figures import epsilon_text as epsilon_text
 
 METRIC = "ndcg@10"
 UNIT = "one customer of one shop with all interactions"
@@ -24,18 +26,6 @@ TRUST = {
     "distributed": "secure aggregation, the sum is private if enough honest shops survive",
     "none": "exact sums leave the shops",
 }
-
-
-def epsilon_text(epsilon: float | None) -> str:
-    """Three decimals, rounded up: a stated epsilon is never below the true one."""
-    if epsilon is None:
-        return "none"
-    return f"{math.ceil(round(epsilon * 1000, 6)) / 1000:.10g}"
-
-
-def delta_text(delta: float | None) -> str:
-    """Three significant digits, as in 1e-5."""
-    return "none" if delta is None else f"{delta:.3g}".replace("e-0", "e-")
 
 
 def data_line(result: Mapping[str, Any]) -> str:

@@ -10,14 +10,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hansa.dp.accounting import Part
+
 FORMAT = "hansa audit report 1"
 ATTESTED = ("identity", "tuning", "empirical", "accuracy")
 """Sections that rest on the signer's word; all others follow from the evidence."""
 
 Hex32 = Field(pattern="^[0-9a-f]{32}$")
 Hex64 = Field(pattern="^[0-9a-f]{64}$")
-Part = tuple[float, float, int] | tuple[Literal["skellam"], float, int, int, int]
-"""Equal private sums, see the specification: (noise multiplier, sampling rate, count), or Skellam's."""
 Scalar = float | int | str | bool | None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import dp_accounting
 from dp_accounting import DpEvent as DpEvent
@@ -16,7 +17,7 @@ from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 
 from hansa.dp.renyi import RenyiEvent, SkellamEvent
 
-Part = tuple[float, float, int] | tuple[str, float, int, int, int]
+Part = tuple[float, float, int] | tuple[Literal["skellam"], float, int, int, int]
 """Equal sums: (noise multiplier, sampling rate, count) of Gaussian ones, multiplier 0: not private; or
 ("skellam", variance, squared L2 norm, L1 norm, count), see ``SkellamEvent``."""
 

@@ -48,6 +48,12 @@ class RenyiFilter:
         """Epsilon of events of this total cost; 0 where there were none."""
         return max(0.0, cost + self._conversion) if cost > 0 else 0.0
 
+    def delta_at(self, cost: float, epsilon: float) -> float:
+        """The delta at which events of this total cost are (epsilon, delta)-DP: ``epsilon`` solved for it."""
+        if cost <= 0:
+            return 0.0
+        return math.exp((self.order - 1) * (cost + math.log1p(-1 / self.order) - epsilon)) / self.order
+
     def cost(self, events: Iterable[DpEvent]) -> float:
         """Sum of the Renyi divergences of the events; infinite where one has no noise."""
         return math.fsum(float(renyi_curve(event, (self.order,))[0]) for event in events)

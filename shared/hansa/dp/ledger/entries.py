@@ -7,10 +7,11 @@ says what is signed, so that an entry never passes for a receipt.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -81,7 +82,7 @@ class Row:
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether ``key`` signed this entry."""
-        return _valid(key, self.signature, _ENTRY + self.text)
+        return valid_signature(key, self.signature, _ENTRY + self.text)
 
 
 def write(draft: Draft, after: Row | None, key: Ed25519PrivateKey) -> Row:
@@ -90,6 +91,17 @@ def write(draft: Draft, after: Row | None, key: Ed25519PrivateKey) -> Row:
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
     text = canonical(asdict(Entry(sequence, previous, time, __version__, draft.kind, draft.body)))
     return Row(sequence, text, key.sign(_ENTRY + text))
+
+
+def write_all(drafts: Iterable[Draft], shop: str, key: Ed25519PrivateKey) -> list[Row]:
+    """The rows of a new ledger, the opening first, which gets an identity and names shop and key."""
+    rows: list[Row] = []
+    for draft in drafts:
+        if not rows:
+            identity = {"ledger": token_hex(16), "key": public_hex(key), "shop": shop}
+            draft = Draft(draft.kind, {**draft.body, **identity})
+        rows.append(write(draft, rows[-1] if rows else None, key))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,7 @@ class Receipt:
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether ``key`` signed this receipt."""
         try:
-            return _valid(key, bytes.fromhex(self.signature), self._message())
+            return valid_signature(key, bytes.fromhex(self.signature), self._message())
         except ValueError:
             return False
 
@@ -163,7 +175,8 @@ def public_hex(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
-def _valid(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+def valid_signature(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    """Whether this is the key's signature of the message."""
     try:
         key.verify(signature, message)
     except InvalidSignature:

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hansa.dp.ledger import store
 from hansa.dp.ledger.account import UNUSABLE, Account, Budget, Draft, opening
 from hansa.dp.ledger.beside import Beside, Mark
-from hansa.dp.ledger.entries import NOTHING, Entry, Receipt, Row, public_hex, write
+from hansa.dp.ledger.entries import NOTHING, Entry, Receipt, Row, write, write_all
 from hansa.dp.ledger.memory import Ledger
 from hansa.errors import RefusalError
 
@@ -269,19 +268,13 @@ class LedgerFile(Ledger):
         The mark is drafted first and names the file's inode, which renaming keeps: a file in its place that
         has neither mark nor draft is a copy, however short.
         """
-        key, row, rows = Ed25519PrivateKey.generate(), None, []
-        for draft in drafts:
-            if row is None:
-                identity = {"ledger": token_hex(16), "key": public_hex(key), "shop": self.name}
-                draft = Draft(draft.kind, {**draft.body, **identity})
-            row = write(draft, row, key)
-            rows.append(row)
+        key = Ed25519PrivateKey.generate()
+        rows = write_all(drafts, self.name, key)
         provisional = self.path.with_name(self.path.name + ".new")
         store.build(provisional, rows, durable=self.durable)
         self._beside.draft_key(key)
-        assert row is not None
-        inode = provisional.stat().st_ino
-        self._beside.draft_mark(Mark(identity["ledger"], row.sequence, row.hash, inode))
+        last, identity = rows[-1], str(rows[0].parse().body["ledger"])
+        self._beside.draft_mark(Mark(identity, last.sequence, last.hash, provisional.stat().st_ino))
         provisional.replace(self.path)
         self._beside.settle()
         if self.durable:

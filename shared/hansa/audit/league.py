@@ -1,0 +1,235 @@
+"""What a coordinator's log and the shops' statements say of a federation's runs and releases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from hansa.audit.document import Budget, Member, Refusal, Release, Restart, Run
+from hansa.audit.evidence import Exhibits
+from hansa.audit.guarantee import Plans, finite
+from hansa.audit.ledgers import noise_of, of_plan
+from hansa.dp.accounting import DpEvent, compose, epsilon, to_parts
+from hansa.plan import Plan
+from hansa.transparency import LogLine
+
+
+def _lines(found: Exhibits, kind: str) -> list[LogLine]:
+    return [line for line in found.log if line.kind == kind]
+
+
+def _begun(found: Exhibits) -> dict[str, LogLine]:
+    """The first line of each run; one that is gone on with has more."""
+    begun: dict[str, LogLine] = {}
+    for line in _lines(found, "run"):
+        begun.setdefault(line.body["run"], line)
+    return begun
+
+
+def _plans(found: Exhibits) -> Iterator[tuple[str, Plan]]:
+    for run, line in _begun(found).items():
+        plan = found.plan(line.body.get("digest"))
+        if plan is not None:
+            yield run, plan
+
+
+def _attempts(found: Exhibits, run: str) -> dict[int, int]:
+    """Of each complete round, how many attempts there were; masked ones may each have been paid."""
+    tried: dict[int, int] = defaultdict(int)
+    for line in _lines(found, "round"):
+        if line.body["run"] == run:
+            tried[int(line.body["round"])] = max(tried[int(line.body["round"])], int(line.body["attempt"]))
+    return tried
+
+
+def _event(found: Exhibits, run: str, plan: Plan) -> DpEvent:
+    """A run as planned, and what lost attempts at masked rounds may have cost besides."""
+    again: list[DpEvent] = []
+    if plan.dp == "distributed":
+        for round_, attempts in _attempts(found, run).items():
+            release = plan.releases[round_ - 1]
+            again += [release.event] * (release.steps * (attempts - 1))
+    return compose([*plan.steps, *again])
+
+
+def exposure_of_league(found: Exhibits) -> Plans:
+    """What a customer of a shop was exposed to that took part in every run."""
+    known = list(_plans(found))
+    return Plans(
+        events=[_event(found, run, plan) for run, plan in known],
+        names=[run for run, _ in known],
+        summed=[plan.dp != "local" for _, plan in known],
+        filter=None,
+        delta=max((plan.delta for _, plan in known), default=1e-5),
+    )
+
+
+def runs_of_league(found: Exhibits) -> list[Run]:
+    """The runs of a log, in order."""
+    runs, before = [], 0.0
+    plans = dict(_plans(found))
+    shared = exposure_of_league(found).delta / max(1, len(plans))
+    for run, line in _begun(found).items():
+        plan = plans.get(run)
+        own = None if plan is None else epsilon(_event(found, run, plan), shared)
+        before += own or 0.0
+        outcomes = [each for each in _lines(found, "outcome") if each.body["run"] == run]
+        done = sorted(_attempts(found, run))
+        runs.append(
+            Run(
+                run=run,
+                accepted=line.time,
+                asked_by=None,
+                plan=line.body.get("digest"),
+                again=None,
+                epsilon=None if own is None else finite(own),
+                epsilon_after=finite(before),
+                planned=0 if plan is None else len(plan.steps),
+                charged=0 if plan is None else sum(plan.releases[number - 1].steps for number in done),
+                ended=bool(outcomes) and outcomes[-1].body["state"] == "done",
+                **of_plan(plan),
+            )
+        )
+    return runs
+
+
+def releases_of_league(found: Exhibits) -> list[Release]:
+    """The complete rounds of a log, in order."""
+    plans = dict(_plans(found))
+    return [_release(line, plans.get(line.body["run"])) for line in _lines(found, "round")]
+
+
+def _release(line: LogLine, plan: Plan | None) -> Release:
+    body = line.body
+    planned = None if plan is None else plan.releases[int(body["round"]) - 1]
+    noise: dict[str, Any] = {
+        "mechanism": "unknown",
+        "parts": [],
+        "bound": None,
+        "multiplier": None,
+        "sigma": None,
+        "sampling": None,
+    }
+    if planned is not None:
+        noise = noise_of(to_parts(planned.event) * planned.steps, planned.bound)
+    return Release(
+        number=line.sequence,
+        time=line.time,
+        run=body["run"],
+        round=int(body["round"]),
+        release=body["release"],
+        to="the coordinator",
+        shops=len(body["answered"]),
+        epsilon_after=None,
+        log=line.sequence - 1,
+        **noise,
+    )
+
+
+def members_of_league(found: Exhibits) -> list[Member]:
+    """The shops that a log or a statement names."""
+    plans = dict(_plans(found))
+    shared = exposure_of_league(found).delta / max(1, len(plans))
+    part: dict[str, set[str]] = defaultdict(set)
+    answered: dict[str, int] = defaultdict(int)
+    for line in _lines(found, "enrolled"):
+        for shop in line.body["enrolled"]:
+            part[shop].add(line.body["run"])
+    for line in _lines(found, "round"):
+        for shop in line.body["answered"]:
+            part[shop].add(line.body["run"])
+            answered[shop] += 1
+    said = defaultdict(list)
+    for statement in found.statements:
+        said[statement.shop].append(statement)
+    furthest = {receipt.ledger: receipt.sequence for receipt in found.receipts}
+    members = []
+    for shop in sorted({*part, *said}):
+        last = max(said[shop], key=lambda each: each.sequence, default=None)
+        costs = [epsilon(_event(found, run, plans[run]), shared) for run in part[shop] if run in plans]
+        members.append(
+            Member(
+                shop=shop,
+                ledger=None if last is None else last.ledger,
+                key=None if last is None else last.key,
+                statements=len(said[shop]),
+                answered=answered[shop],
+                sequence=None if last is None else max(last.sequence, furthest.get(last.ledger, 0)),
+                epsilon=finite(sum(sorted(costs))),
+            )
+        )
+    return members
+
+
+def budget_of_league(found: Exhibits) -> Budget:
+    """Budgets are the shops' own; of them a league knows refusals, and where runs were gone on with."""
+    refusals = [
+        Refusal(number=line.sequence, time=line.time, shop=shop, run=line.body["run"], reason=reason)
+        for line in _lines(found, "enrolled")
+        for shop, reason in sorted(line.body["refused"].items())
+    ]
+    restarts, seen = [], set()
+    for line in _lines(found, "run"):
+        if line.body["run"] in seen:
+            words = f"run {line.body['run']} was gone on with"
+            restarts.append(Restart(number=line.sequence, time=line.time, words=words))
+        seen.add(line.body["run"])
+    return Budget(
+        ledger=None,
+        shop=None,
+        ceiling=None,
+        delta=None,
+        spent=None,
+        charged=None,
+        left=None,
+        closed=None,
+        history=[],
+        changes=[],
+        refusals=refusals,
+        restarts=restarts,
+    )
+
+
+def gaps(found: Exhibits) -> list[str]:
+    """What is wrong between the log, the plans and the shops' statements."""
+    plans, problems = dict(_plans(found)), []
+    texts = {sha256(said.to_text().encode()).hexdigest(): said for said in found.statements}
+    named = set()
+    for run, line in _begun(found).items():
+        if run not in plans:
+            problems.append(f"the plan of run {run} ({str(line.body.get('digest'))[:16]}) is not here")
+    for line in _lines(found, "round"):
+        run, round_ = line.body["run"], int(line.body["round"])
+        plan = plans.get(run)
+        if plan is not None and not 1 <= round_ <= len(plan.releases):
+            problems.append(f"run {run}: its plan has no round {round_}")
+            continue
+        for shop in line.body["answered"]:
+            digest = line.body["receipts"].get(shop)
+            said = texts.get(digest or "")
+            if said is None:
+                problems.append(f"run {run}, round {round_}: {shop} answered, and its statement is not here")
+                continue
+            named.add(digest)
+            if said.shop != shop or plan is None or not _fits(said, run, round_, plan):
+                problems.append(f"run {run}, round {round_}: the statement of {shop} is about something else")
+    for digest, said in texts.items():
+        if digest not in named:
+            problems.append(
+                f"run {said.run}, round {said.round}: the statement of {said.shop} is not in the log"
+            )
+    return problems
+
+
+def _fits(said: Any, run: str, round_: int, plan: Plan) -> bool:
+    release = plan.releases[round_ - 1]
+    events = [[list(part) for part in to_parts(release.event)]] * release.steps
+    return (said.run, said.round, said.plan, said.release, said.written_events) == (
+        run,
+        round_,
+        plan.digest,
+        release.name,
+        events,
+    )

@@ -1,0 +1,121 @@
+"""Holds several documents against each other: whoever has shown two histories is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from hansa.audit.evidence import Books, Exhibits, against, contradictions, heads_of
+from hansa.audit.verify import Verdict
+from hansa.dp.ledger.entries import NOTHING
+from hansa.transparency import LogHead
+
+
+def compare(verdicts: Sequence[Verdict]) -> list[str]:
+    """What several reports, each consistent in itself, say against each other.
+
+    Args:
+        verdicts: Of reports that could be read.
+    """
+    read = [(verdict, verdict.exhibits) for verdict in verdicts if verdict.exhibits is not None]
+    problems = []
+    for (one, first), (other, second) in combinations(read, 2):
+        where = f"{one.source} and {other.source}: "
+        both = [*_ledgers(first, second), *_statements(first, second), *_logs(first, second)]
+        problems += [where + problem for problem in both]
+    ledgers = _longest([books for _, found in read for books in found.ledgers])
+    for verdict, found in read:
+        problems += [f"{verdict.source}: {problem}" for problem in _shown(found, ledgers)]
+    keys = {v.report.signature.key for v in verdicts if v.report and v.report.statement.kind == "federation"}
+    shown = [(verdict.source, books) for verdict, found in read for books in found.ledgers]
+    problems += _heads(shown, keys)
+    return list(dict.fromkeys(problems))
+
+
+def _ledgers(one: Exhibits, other: Exhibits) -> Iterator[str]:
+    """The same ledger twice: the longer must go on from the shorter."""
+    for mine in one.ledgers:
+        for theirs in other.ledgers:
+            if mine.identity == theirs.identity:
+                yield from _one_history(mine, theirs)
+            elif mine.shop == theirs.shop and mine.league == theirs.league:
+                yield f"{mine.shop} has two ledgers ({mine.identity[:8]}, {theirs.identity[:8]})"
+
+
+def _one_history(mine: Books, theirs: Books) -> Iterator[str]:
+    for number, (one, other) in enumerate(zip(mine.rows, theirs.rows, strict=False), start=1):
+        if one.hash != other.hash:
+            yield f"{mine.shop} has two histories: entry {number} of its ledger differs"
+            return
+
+
+def _statements(one: Exhibits, other: Exhibits) -> Iterator[str]:
+    held = {(said.ledger, said.sequence): said for said in one.statements}
+    for said in other.statements:
+        same = held.get((said.ledger, said.sequence))
+        if same is not None and same.hash != said.hash:
+            yield f"{said.shop} has two histories: its statements of entry {said.sequence} differ"
+
+
+def _longest(shown: Sequence[Books]) -> dict[str, Books]:
+    """Of each ledger the one with most entries: an older report of a shop contradicts nobody."""
+    return {books.identity: books for books in sorted(shown, key=lambda books: len(books.rows))}
+
+
+def _shown(theirs: Exhibits, ledgers: Mapping[str, Books]) -> Iterator[str]:
+    """What shops and coordinator signed in one document, against the ledgers that any shows."""
+    for said in theirs.statements:
+        books = ledgers.get(said.ledger)
+        if books is not None:
+            yield from (f"statement of {said.shop}: {problem}" for problem in contradictions(said, books))
+        elif any((said.shop, said.league) == (each.shop, each.league) for each in ledgers.values()):
+            yield f"statement of {said.shop}: of another ledger than the one it shows"
+    for receipt in theirs.receipts:
+        books = ledgers.get(receipt.ledger)
+        if books is not None:
+            yield from (f"ledger of {books.shop}: {problem}" for problem in against(receipt, books))
+    if not theirs.log or theirs.head is None:
+        return
+    hashes = [NOTHING, *(line.hash for line in theirs.log)]
+    for books in ledgers.values():
+        if books.league != theirs.head.league:
+            continue
+        for entry, head in heads_of(books):
+            place = f"entry {entry.sequence} of {books.shop}: the coordinator showed"
+            if head["size"] >= len(hashes):
+                yield f"{place} {head['size']} lines of its log, here it has {len(theirs.log)}: it was cut"
+            elif hashes[head["size"]] != head["hash"]:
+                yield f"{place} another line {head['size']} of its log: it has two histories"
+
+
+def _logs(one: Exhibits, other: Exhibits) -> Iterator[str]:
+    if one.head is None or other.head is None or one.head.league != other.head.league:
+        return
+    for mine, theirs in zip(one.log, other.log, strict=False):
+        if mine.hash != theirs.hash:
+            yield f"the coordinator has two histories: line {mine.sequence} of its log differs"
+            return
+
+
+def _heads(shown: Sequence[tuple[str, Books]], keys: set[str]) -> Iterator[str]:
+    """The coordinator's words on its log, as shops wrote them down: one history, and never shorter."""
+    known: dict[tuple[str | None, int], tuple[str, str]] = {}
+    for source, books in shown:
+        before = 0
+        for entry, head in heads_of(books):
+            place = f"{source}, entry {entry.sequence}"
+            size, hash_ = int(head["size"]), str(head["hash"])
+            if size < before:
+                yield f"{place}: the coordinator's log went back from {before} to {size} lines"
+            before = max(before, size)
+            first, seen = known.setdefault((books.league, size), (place, hash_))
+            if seen != hash_:
+                yield f"{first} and {place}: the coordinator showed two histories of {size} lines"
+            if keys and not any(_signed(head, books.league or "", key) for key in keys):
+                yield f"{place}: the head of the coordinator's log is not signed by it"
+
+
+def _signed(head: dict[str, Any], league: str, key: str) -> bool:
+    said = LogHead(league=league, size=head["size"], hash=head["hash"], signature=head["signature"])
+    return said.signed_by(key)
