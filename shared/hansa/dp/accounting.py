@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import dp_accounting
@@ -67,6 +67,7 @@ _LARGEST_AT_GRID = 20.0
 _LARGEST_PLD_EPSILON = 2000.0
 
 Curve = npt.NDArray[np.float64]
+Others = tuple[tuple[DpEvent, int], ...]
 
 
 def epsilon(event: DpEvent, delta: float) -> float:
@@ -89,19 +90,31 @@ def _epsilon(event: DpEvent, delta: float, grid: float) -> float:
     counts = leaves(event)
     if NON_PRIVATE in counts:
         return math.inf
-    plain = [leaf for leaf in counts if isinstance(leaf, dp_accounting.GaussianDpEvent)]
-    precision = math.fsum(counts[leaf] / leaf.noise_multiplier**2 for leaf in plain)
-    others = tuple((leaf, count) for leaf, count in counts.items() if leaf not in plain)
+    precision, others = merged(counts)
     if not others:
         return _gaussian_epsilon(precision, delta)
     rough = rdp_epsilon(event, delta)
+    spacing = grid_for(others, rough, grid)
+    return rough if spacing is None else min(rough, _pld_epsilon(precision, others, delta, spacing))
+
+
+def merged(counts: Mapping[DpEvent, int]) -> tuple[float, Others]:
+    """Plain Gaussians as the sum of their 1 / sigma^2, and all other mechanisms with their counts."""
+    plain = [leaf for leaf in counts if isinstance(leaf, dp_accounting.GaussianDpEvent)]
+    precision = math.fsum(counts[leaf] / leaf.noise_multiplier**2 for leaf in plain)
+    others = ((leaf, count) for leaf, count in counts.items() if leaf not in plain)
+    return precision, tuple(sorted(others, key=repr))
+
+
+def grid_for(others: Others, rough: float, grid: float = _GRID) -> float | None:
+    """Spacing of the loss distribution of an epsilon near ``rough``; None where there is none to be had."""
     if rough > _LARGEST_PLD_EPSILON or any(isinstance(leaf, RenyiEvent) for leaf, _ in others):
-        return rough
+        return None
     if any(isinstance(leaf, MixtureOfGaussiansDpEvent) for leaf, _ in others):
         grid = max(grid, _COARSE_GRID)
     while rough > grid / _GRID * _LARGEST_AT_GRID:
         grid *= 10
-    return min(rough, _pld_epsilon(precision, tuple(sorted(others, key=repr)), delta, grid))
+    return grid
 
 
 @lru_cache(maxsize=4096)  # thousands of shops ask for the same plan's
@@ -114,15 +127,18 @@ def _gaussian_epsilon(precision: float, delta: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _pld_epsilon(
-    precision: float, others: tuple[tuple[DpEvent, int], ...], delta: float, grid: float
-) -> float:
+def _pld_epsilon(precision: float, others: Others, delta: float, grid: float) -> float:
+    return float(composed_losses(precision, others, grid).get_epsilon_for_delta(delta))
+
+
+def composed_losses(precision: float, others: Others, grid: float) -> pld.PrivacyLossDistribution:
+    """The pessimistic privacy-loss distribution of what ``merged`` gave."""
     total = pld.identity(value_discretization_interval=grid)
     if precision:
         total = total.compose(_losses(dp_accounting.GaussianDpEvent(precision**-0.5), grid))
     for leaf, count in others:
         total = total.compose(_losses(leaf, grid).self_compose(count))
-    return float(total.get_epsilon_for_delta(delta))
+    return total
 
 
 @lru_cache(maxsize=16)  # a few megabytes each
