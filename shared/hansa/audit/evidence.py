@@ -233,9 +233,8 @@ def contradictions(said: ReleaseReceipt, books: Books) -> list[str]:
     if said.key != books.key:
         return ["signed with another key than its ledger's"]
     if said.sequence > len(books.rows):
-        return [
-            f"of entry {said.sequence}; the ledger shown ends at entry {len(books.rows)}: it was cut, or is an older one"
-        ]
+        end = f"the ledger shown ends at entry {len(books.rows)}"
+        return [f"of entry {said.sequence}; {end}: it was cut, or is an older one"]
     if books.rows[said.sequence - 1].hash != said.hash:
         return [f"entry {said.sequence} of the ledger shown is another one: the shop has two histories"]
     charged = charges_of(said, books)
