@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hansa.audit.document import Evidence, Party
 from hansa.audit.making import Material, make_report
 from hansa.audit.sources import ledger_rows, shop_material
+from hansa.dp.accounting import to_parts
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.beside import Beside
 from hansa.dp.ledger.entries import public_hex
@@ -16,7 +17,7 @@ from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import RefusalError
 from hansa.plan import make_plan
 from hansa.secagg.roster import Roster
-from hansa.transparency import LogHead, ReleaseReceipt, endorse, next_line, read_log
+from hansa.transparency import LogHead, ReleaseReceipt, endorse, next_line, read_lines
 
 SHOPS = ("east", "north", "west")
 LEAGUE = "baltic"
@@ -47,12 +48,12 @@ class League:
         return Roster({shop: key.public_key().public_bytes_raw() for shop, key in self.keys.items()})
 
     def write(self, kind, body):
-        self.log.append(next_line(kind, body, self.log[-1] if self.log else None))
+        lines = read_lines(self.log)
+        self.log.append(next_line(kind, body, lines[-1] if lines else None))
 
-    def head(self, log=None):
-        lines, problems = read_log(self.log if log is None else log)
-        assert problems == []
-        return LogHead.make(LEAGUE, lines, self.signer)
+    def head(self):
+        last = read_lines(self.log)[-1]
+        return LogHead.make(LEAGUE, last.sequence, last.hash, self.signer)
 
     def run(self, name, epsilon=2.0, method="popularity", dp="local", shops=SHOPS, **more):
         """A run from its plan to its model; only ledgers, statements and log are kept of it."""
@@ -92,7 +93,7 @@ class League:
         return plan
 
     def shown(self):
-        return self.head().shown
+        return self.head().model_dump(include={"size", "hash", "signature"})
 
     def release(self, shop, plan, number, release):
         ledger = self.ledgers[shop]
@@ -117,12 +118,12 @@ class League:
             plan=plan.digest,
             round=number,
             release=release.name,
-            events=[release.event] * release.steps,
+            events=to_parts(release.event) * release.steps,
             roster=plan.roster,
             head=None,
             endorsement=self.endorsement(shop),
-            key=Beside(self.ledgers[shop].path).read_key(),
-        ).to_text()
+            ledger_key=Beside(self.ledgers[shop].path).read_key(),
+        ).to_json()
 
     def endorsement(self, shop):
         opened = ledger_rows(self.ledgers[shop].path)[0].parse().body
@@ -143,7 +144,7 @@ class League:
         return make_report(self.shop_material(shop))
 
     def material(self):
-        released = {ReleaseReceipt.from_text(text).shop for text in self.statements}
+        released = {ReleaseReceipt.from_json(text).shop for text in self.statements}
         receipts = [self.ledgers[shop].receipt().to_json() for shop in sorted(released)]
         return Material(
             kind="federation",
@@ -157,7 +158,7 @@ class League:
                 statements=list(self.statements),
                 receipts=receipts,
                 log=list(self.log),
-                head=self.head().to_text(),
+                head=self.head().to_json(),
                 rosters=[],
                 omitted=[],
             ),

@@ -119,10 +119,10 @@ def test_a_stranger_s_signature_is_found(busy):
             lambda s: s["evidence"]["statements"].__setitem__(
                 0, s["evidence"]["statements"][0].replace('"round":1', '"round":2')
             ),
-            "not signed by its ledger",
+            "not signed with its key",
         ),
         (lambda s: s["evidence"]["log"].pop(), "its head is of"),
-        (lambda s: s["evidence"]["log"].pop(2), "does not follow"),
+        (lambda s: s["evidence"]["log"].pop(2), "its number is not the next one"),
         (lambda s: s["evidence"].update(head=None), "head"),
         (lambda s: s["evidence"]["plans"].pop(0), "is not here"),
         (
