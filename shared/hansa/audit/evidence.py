@@ -14,11 +14,11 @@ from typing import Any
 from hansa.audit.document import Evidence, LedgerEvidence
 from hansa.dp.ledger.account import Account
 from hansa.dp.ledger.check import check
-from hansa.dp.ledger.entries import Entry, Receipt, Row, public_key
+from hansa.dp.ledger.entries import NOTHING, Entry, Receipt, Row, public_key
 from hansa.errors import HansaError
 from hansa.plan import Plan, parse_plan
 from hansa.secagg.roster import Roster
-from hansa.transparency import LogHead, LogLine, ReleaseReceipt, endorsed, read_log
+from hansa.transparency import LogHead, LogLine, ReleaseReceipt, endorsed, read_lines
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _read_statements(texts: Iterable[str], found: Exhibits) -> None:
     seen: dict[tuple[str, int], str] = {}
     for text in texts:
         try:
-            said = ReleaseReceipt.from_text(text)
+            said = ReleaseReceipt.from_json(text)
             said.check()
         except (HansaError, ValueError) as error:
             found.findings.append(f"a shop's statement cannot be used: {error}")
@@ -175,26 +175,24 @@ def _read_receipts(texts: Iterable[str], found: Exhibits) -> None:
 
 
 def _read_log(evidence: Evidence, signer: str, found: Exhibits) -> None:
-    lines, problems = read_log(evidence.log)
-    found.findings += [f"coordinator's log: {problem}" for problem in problems]
-    found.log = lines
+    try:
+        found.log = lines = read_lines(evidence.log)
+    except HansaError as error:
+        found.findings.append(f"coordinator's log: {error}")
+        return
     if evidence.head is None:
         if evidence.log:
             found.findings.append("coordinator's log: its head is missing, so nobody has signed it")
         return
     try:
-        head = LogHead.from_text(evidence.head)
+        head = LogHead.from_json(evidence.head)
         head.check(signer)
     except (HansaError, ValueError) as error:
         found.findings.append(f"coordinator's log: its head cannot be used: {error}")
         return
     found.head = head
-    if not problems and (head.size, head.hash) != (len(lines), _hash(lines)):
+    if (head.size, head.hash) != (len(lines), lines[-1].hash if lines else NOTHING):
         found.findings.append(f"coordinator's log: its head is of {head.size} other lines")
-
-
-def _hash(lines: list[LogLine]) -> str:
-    return lines[-1].hash if lines else "0" * 64
 
 
 def _compare(found: Exhibits) -> None:
@@ -233,9 +231,8 @@ def contradictions(said: ReleaseReceipt, books: Books) -> list[str]:
     if said.key != books.key:
         return ["signed with another key than its ledger's"]
     if said.sequence > len(books.rows):
-        return [
-            f"of entry {said.sequence}; the ledger shown ends at entry {len(books.rows)}: it was cut, or is an older one"
-        ]
+        end = f"the ledger shown ends at entry {len(books.rows)}"
+        return [f"of entry {said.sequence}; {end}: it was cut, or is an older one"]
     if books.rows[said.sequence - 1].hash != said.hash:
         return [f"entry {said.sequence} of the ledger shown is another one: the shop has two histories"]
     charged = charges_of(said, books)
@@ -243,13 +240,23 @@ def contradictions(said: ReleaseReceipt, books: Books) -> list[str]:
 
 
 def charges_of(said: ReleaseReceipt, books: Books) -> list[Entry]:
-    """The charges that a statement names: the last ones up to its entry, as many as its events."""
+    """The charges that a statement names: the last ones up to its entry that make up its events."""
     charges = [entry for entry in books.entries[: said.sequence] if entry.kind == "charge"]
-    named = charges[-len(said.events) :] if said.events else []
-    same = [entry.body["event"] for entry in named] == said.written_events and all(
+    named: list[Entry] = []
+    parts: list[Any] = []
+    for entry in reversed(charges):
+        if len(parts) >= len(said.events):
+            break
+        named, parts = [entry, *named], [*entry.body["event"], *parts]
+    same = parts == written(said) and all(
         (entry.body.get("round"), entry.body.get("release")) == (said.round, said.release) for entry in named
     )
     return named if same else []
+
+
+def written(said: ReleaseReceipt) -> list[list[Any]]:
+    """The events of a statement as ledgers write them in JSON."""
+    return [list(part) for part in said.events]
 
 
 def against(receipt: Receipt, books: Books) -> list[str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import Any
 
 from hansa.audit.document import Budget, Member, Refusal, Release, Restart, Run
-from hansa.audit.evidence import Exhibits
+from hansa.audit.evidence import Exhibits, written
 from hansa.audit.guarantee import Plans, finite
 from hansa.audit.ledgers import noise_of, of_plan
 from hansa.dp.accounting import DpEvent, compose, epsilon, to_parts
 from hansa.plan import Plan
-from hansa.transparency import LogLine
+from hansa.transparency import LogLine, ReleaseReceipt
 
 
 def _lines(found: Exhibits, kind: str) -> list[LogLine]:
@@ -195,7 +194,7 @@ def budget_of_league(found: Exhibits) -> Budget:
 def gaps(found: Exhibits) -> list[str]:
     """What is wrong between the log, the plans and the shops' statements."""
     plans, problems = dict(_plans(found)), []
-    texts = {sha256(said.to_text().encode()).hexdigest(): said for said in found.statements}
+    texts = {said.digest: said for said in found.statements}
     named = set()
     for run, line in _begun(found).items():
         if run not in plans:
@@ -223,10 +222,10 @@ def gaps(found: Exhibits) -> list[str]:
     return problems
 
 
-def _fits(said: Any, run: str, round_: int, plan: Plan) -> bool:
+def _fits(said: ReleaseReceipt, run: str, round_: int, plan: Plan) -> bool:
     release = plan.releases[round_ - 1]
-    events = [[list(part) for part in to_parts(release.event)]] * release.steps
-    return (said.run, said.round, said.plan, said.release, said.written_events) == (
+    events = [list(part) for part in to_parts(release.event)] * release.steps
+    return (said.run, said.round, said.plan, said.release, written(said)) == (
         run,
         round_,
         plan.digest,

@@ -76,10 +76,10 @@ def make_report(material: Material) -> bytes:
         UsageError: The evidence contradicts itself, so that no honest report can be made of it.
     """
     found = read_evidence(material.evidence, public_hex(material.key))
-    problems = found.findings + (gaps(found) if material.kind == "federation" else [])
-    if problems:
-        raise UsageError(f"no report can be made of this: {problems[0]}; see 'hansa client ledger verify'")
     try:
+        problems = found.findings or (gaps(found) if material.kind == "federation" else [])
+        if problems:
+            raise ValueError(problems[0])
         derived = derive(material.kind, found, material.overlap)
     except ValueError as error:
         raise UsageError(f"no report can be made of this: {error}") from error

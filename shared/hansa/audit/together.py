@@ -9,6 +9,7 @@ from typing import Any
 from hansa.audit.evidence import Books, Exhibits, against, contradictions, heads_of
 from hansa.audit.verify import Verdict
 from hansa.dp.ledger.entries import NOTHING
+from hansa.errors import VerificationError
 from hansa.transparency import LogHead
 
 
@@ -116,6 +117,9 @@ def _heads(shown: Sequence[tuple[str, Books]], keys: set[str]) -> Iterator[str]:
                 yield f"{place}: the head of the coordinator's log is not signed by it"
 
 
-def _signed(head: dict[str, Any], league: str, key: str) -> bool:
-    said = LogHead(league=league, size=head["size"], hash=head["hash"], signature=head["signature"])
-    return said.signed_by(key)
+def _signed(head: Mapping[str, Any], league: str, key: str) -> bool:
+    try:
+        LogHead.model_validate({**head, "league": league}).check(key)
+    except (VerificationError, ValueError):
+        return False
+    return True

@@ -97,8 +97,6 @@ def verify(content: bytes, source: str, trusted: Trusted | None = None) -> Verdi
     verdict.exhibits = found = read_evidence(statement.evidence, report.signature.key)
     verdict.findings += found.findings
     verdict.findings += _signer(report, found)
-    if statement.kind == "federation":
-        verdict.findings += gaps(found)
     if not verdict.findings:
         _recompute(report, found, verdict)
     _authenticate(report, found, trusted, verdict)
@@ -122,6 +120,7 @@ def _signer(report: Report, found: Exhibits) -> Iterator[str]:
 def _recompute(report: Report, found: Exhibits, verdict: Verdict) -> None:
     statement = report.statement
     try:
+        verdict.findings += gaps(found) if statement.kind == "federation" else []
         again = derive(statement.kind, found, statement.guarantee.overlap)
     except (ValueError, KeyError, TypeError, OverflowError, ArithmeticError, IndexError) as error:
         verdict.findings.append(f"its figures cannot be recomputed: {type(error).__name__}: {error}")

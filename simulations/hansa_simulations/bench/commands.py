@@ -394,3 +394,25 @@ def deployment(
 
     found = bench.measure(runs, customers, items)
     finish(found, bench.text(found), out, json_)
+
+
+@app.command()
+def tampering(
+    changes: Annotated[int, typer.Option(min=1, help="Of single bytes, and of single fields.")] = 1_000,
+    own_key: Annotated[int, typer.Option(min=1, help="By a coordinator with its own key.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the choice of changes.")] = 0,
+    out: Out = None,
+    json_: AsJson = False,
+) -> None:
+    """Changes of audit reports, by strangers and by a coordinator, and how many are refused.
+
+    Examples:
+
+        hansa bench tampering
+
+        hansa bench tampering --changes 100 --json
+    """
+    from hansa_simulations.bench import tampering as bench
+
+    found = bench.measure(changes, changes, own_key, seed)
+    finish(found, bench.text(found), out, json_)

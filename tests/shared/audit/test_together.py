@@ -16,7 +16,7 @@ def test_honest_parties_do_not_contradict_each_other(league):
     league.run("spring")
     early = league.shop_report("north")
     league.run("autumn", method="cooccurrence")
-    reports = [early, league.report(), *(league.shop_report(shop) for shop in league.ledgers)]
+    reports = [early, league.league_report(), *(league.shop_report(shop) for shop in league.ledgers)]
     assert held_together(*reports) == []
 
 
@@ -25,7 +25,7 @@ def test_a_shop_that_rolled_back_is_found(league):
     league.run("autumn", epsilon=3.0)
     cut = league.shop_material("north")
     cut = make_report(type(cut)(**{**vars(cut), "evidence": earlier(cut.evidence, 3)}))
-    found = held_together(cut, league.report())
+    found = held_together(cut, league.league_report())
     assert any("statement of north" in line and "it was cut" in line for line in found)
     assert any("a receipt proves entry" in line for line in found)
 
@@ -44,7 +44,7 @@ def test_a_shop_with_two_histories_is_found(league, tmp_path):
     for file in league.ledgers["north"].path.parent.glob("north.*"):
         shutil.copy2(file, fork / file.name)
     league.run("autumn")
-    honest, federation = league.shop_report("north"), league.report()
+    honest, federation = league.shop_report("north"), league.league_report()
     other = LedgerFile(fork / "north.sqlite")
     other.reconcile(other.receipt())
     for reason in ("no", "still no"):
@@ -57,12 +57,12 @@ def test_a_shop_with_two_histories_is_found(league, tmp_path):
 
 def test_a_coordinator_that_shows_two_histories_is_found(league):
     league.run("spring", shops=("east",))
-    east, federation = league.shop_report("east"), league.report()
+    east, federation = league.shop_report("east"), league.league_report()
     league.log.clear()
     league.statements.clear()
     league.plans.clear()
     league.run("autumn", shops=("west",))
-    west, other = league.shop_report("west"), league.report()
+    west, other = league.shop_report("west"), league.league_report()
     assert any("coordinator showed two histories" in line for line in held_together(east, west))
     assert any("it has two histories" in line for line in held_together(east, other))
     assert any("the coordinator has two histories" in line for line in held_together(federation, other))

@@ -33,7 +33,7 @@ def test_a_shop_s_report_states_what_its_ledger_says(busy):
 
 
 def test_a_federation_s_report_holds_every_statement_of_its_shops(busy):
-    content = busy.report()
+    content = busy.league_report()
     verdict = verify(content, "league.json", Trusted([busy.roster], public_hex(busy.signer)))
     assert (verdict.findings, verdict.authenticated) == ([], True)
     statement = verdict.report.statement
@@ -102,11 +102,11 @@ def test_a_stranger_s_signature_is_found(busy):
     stranger = Ed25519PrivateKey.generate()
     again = resealed(busy.shop_report("north"), lambda s: None, stranger)
     assert "another key than that of the ledger" in verify(again, "n").findings[0]
-    again = resealed(busy.report(), lambda s: None, stranger)
+    again = resealed(busy.league_report(), lambda s: None, stranger)
     assert "head cannot be used" in verify(again, "n").findings[0]
     roster = dict(busy.roster.keys) | {"north": stranger.public_key().public_bytes_raw()}
     trusted = Trusted([type(busy.roster)(roster)], public_hex(stranger))
-    found = verify(busy.report(), "n", trusted).findings
+    found = verify(busy.league_report(), "n", trusted).findings
     assert any("no key on the roster vouches" in finding for finding in found)
     assert "signed with another key than the coordinator's" in found
 
@@ -119,10 +119,10 @@ def test_a_stranger_s_signature_is_found(busy):
             lambda s: s["evidence"]["statements"].__setitem__(
                 0, s["evidence"]["statements"][0].replace('"round":1', '"round":2')
             ),
-            "not signed by its ledger",
+            "not signed with its key",
         ),
         (lambda s: s["evidence"]["log"].pop(), "its head is of"),
-        (lambda s: s["evidence"]["log"].pop(2), "does not follow"),
+        (lambda s: s["evidence"]["log"].pop(2), "its number is not the next one"),
         (lambda s: s["evidence"].update(head=None), "head"),
         (lambda s: s["evidence"]["plans"].pop(0), "is not here"),
         (
@@ -135,7 +135,7 @@ def test_a_stranger_s_signature_is_found(busy):
     ],
 )
 def test_a_coordinator_cannot_change_what_shops_signed_with_its_own_key(busy, change, found):
-    findings = verify(resealed(busy.report(), change, busy.signer), "n").findings
+    findings = verify(resealed(busy.league_report(), change, busy.signer), "n").findings
     assert any(found in finding for finding in findings), findings
 
 
@@ -158,7 +158,7 @@ def test_what_is_no_report_is_said_in_one_line(content):
 
 
 def test_no_report_is_made_of_a_contradiction(busy):
-    material = busy.material()
+    material = busy.league_material()
     evidence = material.evidence.model_copy(update={"log": material.evidence.log[:-1]})
     with pytest.raises(UsageError, match="no report can be made"):
         make_report(type(material)(**{**vars(material), "evidence": evidence}))
