@@ -1,4 +1,4 @@
-"""From trials to a lower bound on epsilon: what a number of right and wrong guesses proves at a confidence."""
+"""From trials to a lower bound on epsilon: what so many right and wrong guesses prove at a confidence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clopper_pearson(successes: int, trials: int, level: float) -> tuple[float, f
 
 
 def tradeoff_bound(hits: int, among: int, alarms: int, others: int, delta: float, level: float) -> float:
-    """Lower bound on epsilon from a test's true and false positives, wrong with probability ``level`` at most.
+    """Lower bound on epsilon from a test's true and false positives, wrong with chance ``level`` at most.
 
     An (epsilon, delta)-DP mechanism has TPR <= e^epsilon FPR + delta (Kairouz, Oh and Viswanath 2015).
 
@@ -72,7 +72,7 @@ def _one_side(raised: Scores, other: Scores, delta: float, level: float) -> floa
 
 
 def _threshold(raised: Scores, other: Scores, kept: tuple[int, int], delta: float, level: float) -> float:
-    """The threshold whose bound would be best if the ``kept`` trials came out like these, which are sorted."""
+    """The threshold whose bound would be best if the ``kept`` trials came out like these sorted ones."""
     places = np.unique(np.geomspace(1, min(len(raised), len(other)), _CANDIDATES).astype(np.int64))
     candidates = np.unique(np.concatenate([other[-places], raised[-places]]))
     best, chosen = -1.0, float(candidates[0])

@@ -63,8 +63,8 @@ class Loud(Popularity):
         """See ``Method``."""
 
         def loud(histories: Histories) -> Any:
-            quiet = counts_contribution(histories, self.cap)
-            return replace(quiet, values=quiet.values * self.loudness)  # type: ignore[type-var]
+            quiet: Any = counts_contribution(histories, self.cap)
+            return replace(quiet, values=quiet.values * self.loudness)
 
         return loud
 
@@ -96,7 +96,7 @@ class Stage:
             settings={},
             n_items=self.canaries,
             dp=self.dp,
-            epsilon=None if self.epsilon is None else self.epsilon / 1.0,
+            epsilon=self.epsilon,
             delta=self.delta,
             shops=SHOPS,
             customers=10 * self.canaries,
@@ -154,7 +154,7 @@ class Stage:
             for answer in answers:
                 add_packed(words, answer.residues or b"", bits)
             whole: Integers = centre(words, bits)
-            return whole * release.shared_mechanism.quantum
+            return whole.astype(np.float64) * np.float64(release.shared_mechanism.quantum)
         table = answers[0].release
         assert table is not None
         if self.dp == "central":
