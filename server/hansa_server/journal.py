@@ -1,7 +1,7 @@
 """The coordinator's log over all runs: ``log.jsonl``, whose head it signs with every request.
 
 Each line has the hash of the one before (``hansa.transparency``), and shops keep the heads that they were
-shown. So what is told in a line, and that line's place, cannot be changed later without a shop's book against it.
+shown. So a line, and its place, cannot be changed later without a shop's book against it.
 """
 
 from __future__ import annotations
