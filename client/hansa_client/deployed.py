@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import RefusalError
@@ -45,6 +47,7 @@ class DeployedShop:
 
     home: ShopHome
     _ledger: LedgerFile | None = None
+    _key: tuple[object, Ed25519PrivateKey] | None = field(default=None, repr=False)
     _read: tuple[object, float, ShopData] | None = field(default=None, repr=False)
 
     def __call__(self, node_config: Mapping[str, object]) -> LocalShop:
@@ -67,8 +70,21 @@ class DeployedShop:
             markers=MarkerFolder(home.markers),
             replies=ReplyFolder(home.replies),
             repeats=settings.approvals.repeats,
+            key=self.key(),
+            signer=invitation.signer,
             receive=self._receive,
         )
+
+    def key(self) -> Ed25519PrivateKey:
+        """The shop's long-term key.
+
+        Raises:
+            UsageError: It is missing or damaged.
+        """
+        stamp = _stamp(self.home.key)
+        if self._key is None or self._key[0] != stamp:
+            self._key = stamp, load_key(self.home)
+        return self._key[1]
 
     def ledger(self, settings: ShopSettings, name: str) -> LedgerFile:
         """The shop's ledger under its configured ceiling.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from hansa.dp.ledger import Ledger
 from hansa.dp.private_sum import DpModel, PerformanceSettings
 from hansa.errors import UsageError
@@ -22,7 +24,7 @@ class LocalShop:
     """One shop's private side: its data, its budget and its randomness.
 
     Attributes:
-        name: The shop's name, for its own logs only.
+        name: The shop's name in the league.
         histories: All customers that may be learnt from.
         ledger: What has been spent and may be.
         customers: The round figure that the shop declares as its number of customers.
@@ -38,6 +40,8 @@ class LocalShop:
         replies: What it has sent under ``local``.
         repeats: How many lost rounds of a run it pays for again.
         most: Epsilon that one plan may cost with the rounds that are paid again, at the ceiling's delta.
+        key: Its long-term key, by which it stands by the key of its ledger; None in simulations.
+        signer: The coordinator's public key, hex, that signs the head of its log; empty: none is looked at.
         receive: Takes a model's card, as JSON, and the model; None: the shop keeps none.
     """
 
@@ -57,6 +61,8 @@ class LocalShop:
     replies: Replies = field(default_factory=NoReplies)
     repeats: int = 0
     most: float = float("inf")
+    key: Ed25519PrivateKey | None = field(default=None, repr=False)
+    signer: str = ""
     receive: Callable[[str, State], None] | None = None
 
 

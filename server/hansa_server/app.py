@@ -17,6 +17,7 @@ from hansa.secagg.roster import Roster
 from hansa_server.checkpoint import Checkpoint, RunFolder
 from hansa_server.grid import StreamingGrid
 from hansa_server.home import HOME, ServerHome
+from hansa_server.journal import Journal
 from hansa_server.members import node_names
 from hansa_server.publishing import publish, published
 from hansa_server.reports import REPORTS, reporting
@@ -49,7 +50,8 @@ def main(grid: Grid, context: Context) -> None:
     config, home = context.run_config, os.environ.get(HOME)
     timeout = float(config.get("round-timeout", 3600.0))
     if home is not None and config.get(MODEL):  # a bundle names every key; empty means not set
-        _send(StreamingGrid(grid), ServerHome(Path(home)), str(config[MODEL]), timeout)
+        there = ServerHome(Path(home))
+        _send(StreamingGrid(grid), there, str(config[MODEL]), timeout, Journal(there))
     elif home is not None:
         _deployed(StreamingGrid(grid), config, ServerHome(Path(home)), timeout)
     else:
@@ -72,21 +74,40 @@ def _simulated(grid: Grid, context: Context, timeout: float) -> None:
 
 def _deployed(grid: Grid, config: UserConfig, home: ServerHome, timeout: float) -> None:
     plan = parse_plan(str(config["plan"]))
-    books = RunFolder(home.runs / plan.run, plan)
+    books = RunFolder(home.runs / plan.run, plan, _league(home))
     books.begin()
+    journal: Journal | None = None
+
+    def end(state: str, message: str = "", **about: object) -> None:
+        try:
+            if journal is not None:
+                journal.tell("outcome", {"run": plan.run, "state": state})
+        finally:
+            books.finish(state, message, **about)
+
     try:
-        sent = _conduct(grid, plan, _roster(config), books, home, timeout)
+        journal, roster = Journal(home), _roster(config)
+        pinned = "" if roster is None else roster.to_json()
+        plan_text = plan.model_dump_json()
+        journal.tell("run", {"run": plan.run, "plan": plan_text, "digest": plan.digest, "roster": pinned})
+        sent = _conduct(grid, plan, roster, books, home, timeout, journal)
     except RefusalError as refusal:
-        books.finish("refused", str(refusal))
+        end("refused", str(refusal))
         raise
     except BaseException as error:  # also when the run is stopped
-        books.finish("failed", f"{type(error).__name__}: {error}")
+        end("failed", f"{type(error).__name__}: {error}")
         raise
-    books.finish("done", model=plan.run, sent=sent)
+    end("done", model=plan.run, sent=sent)
 
 
 def _conduct(
-    grid: Grid, plan: Plan, roster: Roster | None, books: RunFolder, home: ServerHome, timeout: float
+    grid: Grid,
+    plan: Plan,
+    roster: Roster | None,
+    books: RunFolder,
+    home: ServerHome,
+    timeout: float,
+    journal: Journal,
 ) -> dict[str, str]:
     """From the enrolment to the signed model at the shops; what each said of that."""
     names, before = node_names(home), books.load()
@@ -101,10 +122,20 @@ def _conduct(
         done=before.round,
         next_attempt=books.attempt,
         memory=before.memory,
+        head=journal.head,
     )
 
     def complete(report: RoundReport) -> None:
-        books.record(report)
+        body = {
+            "run": plan.run,
+            "round": report.round,
+            "attempt": report.attempt,
+            "release": report.release.name,
+            "answered": report.shops,
+            "missing": report.reasons,
+            "receipts": books.record(report),
+        }
+        journal.tell("round", body)
         books.save(Checkpoint(report.round, report.state, strategy.memory))
 
     strategy.listeners.append(complete)
@@ -114,16 +145,19 @@ def _conduct(
             strategy.enrol(grid, timeout)
         finally:
             books.enrolled(strategy.enrolment)
+            enrolled, refused = sorted(strategy.enrolment.nodes.values()), strategy.enrolment.refused
+            journal.tell("enrolled", {"run": plan.run, "enrolled": enrolled, "refused": refused})
         result = strategy.start(grid, state_to_record(state), num_rounds=left, timeout=timeout)
         state = record_to_state(result.arrays)
     shops = [line["answered"] for line in books.rounds()]
-    publish(home, _league(home), plan, state, shops)
-    return _send(grid, home, plan.run, timeout)
+    card = publish(home, _league(home), plan, state, shops)
+    journal.tell("model", {"run": plan.run, "model": card.model, "sha256": card.sha256})
+    return _send(grid, home, plan.run, timeout, journal)
 
 
-def _send(grid: Grid, home: ServerHome, model: str, timeout: float) -> dict[str, str]:
+def _send(grid: Grid, home: ServerHome, model: str, timeout: float, journal: Journal) -> dict[str, str]:
     card, state = published(home, model)
-    request = Request(card.run, len(card.shops), card.to_json(), state)
+    request = Request(card.run, len(card.shops), card.to_json(), state, head=journal.head())
     said = hand_over(grid, node_names(home), request, timeout)
     for shop, problem in sorted(said.items()):
         log.info("model %s: %s: %s", model, shop, problem or "received")

@@ -7,7 +7,6 @@ first shop is asked under them, so that none is ever used twice: a shop refuses 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from hansa.dp.ledger.entries import Receipt
-from hansa.durable import write_whole
-from hansa.errors import UsageError
+from hansa.durable import append_line, write_whole
+from hansa.errors import UsageError, VerificationError
 from hansa.models.base import State
 from hansa.models.optimizers import Memory
 from hansa.plan import Plan
+from hansa_server import statements
 from hansa_server.receipts import DAMAGED, FORK, MALFORMED, held, parse, problem
 from hansa_server.strategy import Enrolment, RoundReport
 
@@ -50,18 +50,20 @@ class RunFolder:
 
     ``checkpoint.safetensors`` is its last complete round, ``rounds.jsonl`` has a line for each round and each
     enrolment, and for what is wrong with a receipt; ``receipts/SHOP.json`` is the furthest word of each shop
-    on its ledger (``hansa_server.receipts``), ``outcome.json`` the end.
+    on its ledger (``hansa_server.receipts``), ``statements.jsonl`` its words on its releases
+    (``hansa_server.statements``), ``outcome.json`` the end.
 
     Args:
         path: The folder; made if need be.
         plan: The run's plan.
+        league: The league's name.
 
     Raises:
         UsageError: The folder holds another plan of that name.
     """
 
-    def __init__(self, path: Path, plan: Plan) -> None:
-        self.path, self.plan = path, plan
+    def __init__(self, path: Path, plan: Plan, league: str = "") -> None:
+        self.path, self.plan, self.league = path, plan, league
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (path / "receipts").mkdir(mode=0o700, exist_ok=True)
         self._held: dict[str, list[Receipt]] = {}
@@ -114,8 +116,12 @@ class RunFolder:
         self._keep_receipts(enrolment.receipts)
         self._add({"enrolled": sorted(enrolment.nodes.values()), "refused": enrolment.refused})
 
-    def record(self, report: RoundReport) -> None:
-        """Record what a round came to."""
+    def record(self, report: RoundReport) -> dict[str, str]:
+        """Record what a round came to.
+
+        Returns:
+            By shop the digest of its word on its release, where it is in order.
+        """
         self._keep_receipts(report.receipts)
         self._add(
             {
@@ -128,6 +134,7 @@ class RunFolder:
                 "seconds": round(report.seconds, 3),
             }
         )
+        return self._keep_statements(report)
 
     def rounds(self) -> list[dict[str, Any]]:
         """The lines of ``rounds.jsonl`` that are about rounds; a repeated round counts as it was last."""
@@ -164,6 +171,28 @@ class RunFolder:
                 self._write(f"receipts/{shop}.json", (receipt.to_json() + "\n").encode())
                 known.append(receipt)
 
+    def _keep_statements(self, report: RoundReport) -> dict[str, str]:
+        """Keep what is in order; what is not is told in ``rounds.jsonl``, once for a new ledger or key."""
+        digests: dict[str, str] = {}
+        path = self.path / statements.FILE
+        kept = statements.lines(path)
+        for shop, text in sorted(report.statements.items()):
+            try:
+                receipt = statements.judge(text, self.league, shop, self.plan, report.round)
+            except VerificationError as error:
+                self._add({"warning": statements.WRONG, "shop": shop, "why": str(error)})
+                continue
+            before = statements.newest(self.path.parent, shop)
+            if before is None or (before.ledger, before.key) == (receipt.ledger, receipt.key):
+                digests[shop] = receipt.digest
+            else:
+                why = "it is of another ledger or key than the one before"
+                self._add({"warning": statements.WRONG, "shop": shop, "why": why})
+            line = {"round": report.round, "attempt": report.attempt, "shop": shop, "text": text}
+            if line not in kept:  # a lost round of local noise is sent again as it was
+                append_line(path, json.dumps(line))
+        return digests
+
     def _known(self, shop: str) -> list[Receipt]:
         """What any run holds of a shop; a damaged file is told, and no reason to end a run."""
         if shop not in self._held:
@@ -187,10 +216,7 @@ class RunFolder:
             path.replace(aside / path.name)
 
     def _add(self, line: Mapping[str, object]) -> None:
-        with open(self.path / "rounds.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": _now(), **line}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path / "rounds.jsonl", json.dumps({"time": _now(), **line}))
 
     def _write(self, name: str, content: bytes) -> None:
         write_whole(self.path / name, content)

@@ -99,6 +99,11 @@ class ServerHome:
         return self.root / "runs"
 
     @property
+    def log(self) -> Path:
+        """``log.jsonl``: the chained log over all runs."""
+        return self.root / "log.jsonl"
+
+    @property
     def models(self) -> Path:
         """Versions of the league's model, a folder each."""
         return self.root / "models"

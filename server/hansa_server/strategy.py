@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -50,6 +50,7 @@ class RoundReport:
         shops: Names of those that answered, sorted.
         reasons: Of each of the others that said or sent something; and of those that were not heard of.
         receipts: The shops' word on their ledgers, as JSON.
+        statements: The shops' word on their releases of this round, as JSON.
     """
 
     round: int
@@ -63,6 +64,7 @@ class RoundReport:
     shops: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
+    statements: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -100,6 +102,7 @@ class PlanStrategy(Strategy):
         names: Which shop each node is, where the transport knows; then no other node is asked.
         done: Rounds that are complete: those of this run's earlier processes.
         next_attempt: Numbers the tries of a masked round; None: from 1.
+        head: The coordinator's signed word on its log as it is now, as JSON; it goes with every request.
     """
 
     plan: Plan
@@ -109,6 +112,7 @@ class PlanStrategy(Strategy):
     names: Mapping[int, str] = field(default_factory=dict)
     done: int = 0
     next_attempt: Callable[[int], int] | None = None
+    head: Callable[[], str] = lambda: ""
     enrolment: Enrolment = field(default_factory=Enrolment)
     nodes: list[int] = field(default_factory=list)
     memory: Memory = field(default_factory=dict)
@@ -122,7 +126,7 @@ class PlanStrategy(Strategy):
         Raises:
             RefusalError: Nobody takes part.
         """
-        content = request_to_content(Request(self.plan.run, 0, self.plan.model_dump_json(), {}))
+        content = self._pack(Request(self.plan.run, 0, self.plan.model_dump_json(), {}))
         nodes = self._known(_await_nodes(grid, self.plan.shops, min(timeout, PATIENCE)))
         messages = [Message(content, node, PLAN_MESSAGE) for node in sorted(nodes)]
         refusals, enrolled = [], self.enrolment
@@ -159,12 +163,12 @@ class PlanStrategy(Strategy):
                 masked.next_attempt = partial(self.next_attempt, server_round)
             self._sum: RoundSum = masked
             return [
-                Message(request_to_content(request, arrays), node, STAGE_MESSAGES["upload"], group_id=group)
+                Message(self._pack(request, arrays), node, STAGE_MESSAGES["upload"], group_id=group)
                 for node, request in masked.begin(self.nodes, self._state).items()
             ]
         unmasked = self.plan.dp == "distributed"
         self._sum = ResidueSum(self.plan, release) if unmasked else TableSum(self.plan, release, self.noise)
-        content = request_to_content(Request(self.plan.run, server_round, "", {}), arrays)
+        content = self._pack(Request(self.plan.run, server_round, "", {}), arrays)
         return [Message(content, node, RELEASE_MESSAGE, group_id=group) for node in self.nodes]
 
     def aggregate_train(
@@ -179,11 +183,15 @@ class PlanStrategy(Strategy):
         release = self.plan.releases[server_round - 1]
         total, answered, missing = self._sum, 0, []
         shops: list[str] = []
-        reasons, receipts = {self._name(node): "no answer in time" for node in self.nodes}, {}
+        receipts: dict[str, str] = {}
+        statements: dict[str, str] = {}
+        reasons = {self._name(node): "no answer in time" for node in self.nodes}
         for reply in replies:
             answer, shop = message_to_answer(reply), self._name(reply.metadata.src_node_id)
             if answer.receipt:
                 receipts[shop] = answer.receipt
+            if answer.statement:
+                statements[shop] = answer.statement
             problem = total.add(answer) if answer.accepted else answer.reason or "nothing released"
             if problem is None:
                 answered += 1
@@ -213,10 +221,14 @@ class PlanStrategy(Strategy):
             sorted(shops),
             reasons,
             receipts,
+            statements,
         )
         for listener in self.listeners:
             listener(report)
         return state_to_record(self._state), None
+
+    def _pack(self, request: Request, packed: ArrayRecord | None = None) -> RecordDict:
+        return request_to_content(replace(request, head=self.head()), packed)
 
     def _known(self, nodes: list[int]) -> list[int]:
         return [node for node in nodes if node in self.names] if self.names else nodes
@@ -234,7 +246,7 @@ class PlanStrategy(Strategy):
             contents: dict[int, RecordDict] = {}  # one for all nodes that are asked the same
             for request in requests.values():
                 if id(request) not in contents:
-                    contents[id(request)] = request_to_content(request)
+                    contents[id(request)] = self._pack(request)
             messages = [
                 Message(contents[id(request)], node, STAGE_MESSAGES[stage], group_id=group)
                 for node, request in requests.items()

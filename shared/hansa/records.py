@@ -3,7 +3,7 @@
 A coordinator asks two things: ``query.plan`` (will you take part in this run?) and ``train.release``
 (your private sum of this round), or in its place the five stages of a masked one. In the end ``query.model``
 hands over what was learnt. Replies carry an ``answer`` and, where it accepts, the released array or the
-stage's message, and a receipt of what was charged; nothing else: no counts, no metrics, no timings.
+stage's message, and the shop's signed word on its ledger; nothing else: no counts, no metrics, no timings.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Request:
         state: The public state for a release, the model itself with a model, else empty.
         fields: Of a stage of a masked round, its message (``hansa.secagg.messages``).
         message: The id of the message that it came in; it is not part of what is packed.
+        head: The coordinator's signed word on its log (``hansa.transparency.LogHead``), as JSON; empty in
+            simulations.
     """
 
     run: str
@@ -61,6 +63,7 @@ class Request:
     state: State
     fields: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
+    head: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Answer:
         residues: Or its part of a sum over shops, packed (``hansa.secagg.masks``).
         fields: Of a stage of a masked round, its message (``hansa.secagg.messages``).
         receipt: The shop's signed word on its ledger where it has just entered something, as JSON.
+        statement: Of a release, the shop's signed word on what was charged for it
+            (``hansa.transparency.ReleaseReceipt``), as JSON.
     """
 
     accepted: bool
@@ -82,6 +87,7 @@ class Answer:
     residues: bytes | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     receipt: str = ""
+    statement: str = ""
 
 
 _received: Memo[State] = Memo()
@@ -114,7 +120,13 @@ def _unpack(record: ArrayRecord) -> State:
 def request_to_content(request: Request, packed: ArrayRecord | None = None) -> RecordDict:
     """Pack a request; ``packed`` spares packing the same state for every shop."""
     config = ConfigRecord(
-        {"version": VERSION, "run": request.run, "round": request.round, "body": request.body}
+        {
+            "version": VERSION,
+            "run": request.run,
+            "round": request.round,
+            "body": request.body,
+            "head": request.head,
+        }
     )
     content = RecordDict({"config": config, "state": packed or state_to_record(request.state)})
     if request.fields:
@@ -132,10 +144,12 @@ def content_to_request(content: RecordDict) -> Request:
     state = content.array_records.get("state")
     if config is None or state is None or config.get("version") != VERSION:
         raise UsageError(f"request: not a message of version {VERSION}")
-    run, round_, body = config.get("run"), config.get("round"), config.get("body")
-    if not isinstance(run, str) or not isinstance(round_, int) or not isinstance(body, str):
+    run, round_, body, head = (config.get(name) for name in ("run", "round", "body", "head"))
+    if not (isinstance(run, str) and isinstance(round_, int)) or not isinstance(body, str):
         raise UsageError("request: run, round or body is missing")
-    return Request(run, round_, body, record_to_state(state), _fields(content))
+    if not isinstance(head, str):
+        raise UsageError("request: the head of the log is missing")
+    return Request(run, round_, body, record_to_state(state), _fields(content), head=head)
 
 
 def exact_request(content: RecordDict) -> Request:
@@ -197,7 +211,14 @@ def _head(shape: tuple[int, ...]) -> bytes:
 
 def answer_to_content(answer: Answer) -> RecordDict:
     """Pack an answer."""
-    said = ConfigRecord({"accepted": answer.accepted, "reason": answer.reason, "receipt": answer.receipt})
+    said = ConfigRecord(
+        {
+            "accepted": answer.accepted,
+            "reason": answer.reason,
+            "receipt": answer.receipt,
+            "statement": answer.statement,
+        }
+    )
     content = RecordDict({"answer": said})
     if answer.release is not None:
         content["release"] = ArrayRecord({"release": _pack(answer.release)})
@@ -241,9 +262,9 @@ def _content_to_answer(content: RecordDict) -> Answer | None:
         residues = arrays["residues"].data
     if release is not None and release.dtype != np.float32:
         raise UsageError("answer: not a float32 table")
-    said = {name: str(config.get(name, "")) for name in ("reason", "receipt")}
+    said = {name: str(config.get(name, "")) for name in ("reason", "receipt", "statement")}
     return Answer(
-        bool(config["accepted"]), said["reason"], release, residues, _fields(content), said["receipt"]
+        bool(config["accepted"]), release=release, residues=residues, fields=_fields(content), **said
     )
 
 

@@ -9,6 +9,8 @@ from hansa.records import (
     Request,
     answer_to_content,
     content_to_request,
+    exact_answer,
+    exact_request,
     message_to_answer,
     record_to_state,
     request_to_content,
@@ -81,6 +83,22 @@ def test_incomplete_requests_are_refused(entries):
         content_to_request(changed(**entries))
 
 
+@pytest.mark.parametrize("entries", [{"head": None}, {"head": 1}, {"head": b"x"}])
+def test_requests_without_a_head_are_refused(entries):
+    with pytest.raises(UsageError, match="the head of the log is missing"):
+        content_to_request(changed(**entries))
+
+
+def test_heads_and_statements_survive():
+    content = request_to_content(Request("r", 1, "", STATE, head="{}"))
+    assert exact_request(content).head == "{}"
+    packed = answer_to_content(Answer(True, release=STATE["items"], receipt="{}", statement='{"a":1}'))
+    assert exact_answer(packed).statement == '{"a":1}'
+    del packed["answer"]["statement"]
+    with pytest.raises(UsageError, match="more than an answer"):
+        exact_answer(packed)
+
+
 def test_requests_without_records_are_refused():
     for missing in ("config", "state"):
         content = request_to_content(Request("r", 1, "", STATE))
@@ -109,7 +127,7 @@ def test_answers_survive_and_carry_nothing_else(answer):
         np.testing.assert_array_equal(back.release, answer.release)
         assert set(content) == {"answer", "release"}
         assert set(content["release"]) == {"release"}
-    assert set(content["answer"]) == {"accepted", "reason", "receipt"}
+    assert set(content["answer"]) == {"accepted", "reason", "receipt", "statement"}
 
 
 def test_an_error_is_a_refusal():

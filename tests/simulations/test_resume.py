@@ -12,7 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from hansa.dp.ledger import Budget
 from hansa.dp.ledger.check import check, read_file
-from hansa.dp.ledger.entries import Receipt
+from hansa.dp.ledger.entries import Receipt, public_hex
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError, VerificationError
 from hansa.plan import make_plan
@@ -25,11 +25,12 @@ from hansa_client.shop import LocalShop, provide_shops
 from hansa_server import app as server
 from hansa_server.checkpoint import RunFolder
 from hansa_server.home import HOME, ServerHome
-from hansa_server.publishing import published
+from hansa_server.publishing import published, signer
 from hansa_simulations.engine import InProcessGrid
 from hansa_simulations.members import simulated_members, simulated_roster
 
 ITEMS, SEED, SHOPS = 20, 3, 4
+SHOP_KEY = Ed25519PrivateKey.generate()
 
 
 class CutError(BaseException):
@@ -104,13 +105,14 @@ class League:
         folder = self.folder / f"shop{position}"
         folder.mkdir(exist_ok=True)
         items = seeded_generator(position, "items").integers(0, ITEMS, 60)
-        ledger = LedgerFile(folder / "ledger.sqlite", Budget(ceiling, 1e-5), name=f"s{position}")
+        name = f"shop-{position + 1:03d}"
+        ledger = LedgerFile(folder / "ledger.sqlite", Budget(ceiling, 1e-5), name=name)
         member = None
         if plan.roster:
             member = simulated_members(plan, SEED)[position]
             ledger.approve(plan.roster, member.vouched)
         return LocalShop(
-            f"s{position}",
+            name,
             Histories.from_pairs(np.repeat(np.arange(10), 6), items, 10, ITEMS),
             ledger,
             10,
@@ -121,6 +123,9 @@ class League:
             repeats=2,
             receive=lambda card, state: self.received.setdefault(position, (card, state)),
             plans=self.plans.setdefault(position, {}),
+            coordinator="grocers",
+            key=SHOP_KEY,
+            signer=public_hex(signer(ServerHome(self.home))),
         )
 
     def run(self, plan, cut=("", 0)):

@@ -13,6 +13,7 @@ from hansa.secagg.roster import Member
 from hansa.secagg.shop import Round, advertise
 from hansa_client.rounds.membership import check_membership
 from hansa_client.rounds.payment import check_payable
+from hansa_client.rounds.statement import statement
 from hansa_client.rounds.training import check_state, part_of_sum, receipt, refused
 from hansa_client.shop import LocalShop
 
@@ -69,7 +70,8 @@ def _upload(shop: LocalShop, request: Request, kept: Kept) -> tuple[Answer, Kept
         raise RefusalError("the public state is another than the round's", reason="the state differs")
     round_, masks = before.open(member, shop.markers, Delivery.from_fields(request.fields))
     residues = part_of_sum(shop, plan, request, masks.apply)
-    answer = Answer(True, residues=residues, fields=masks.upload.to_fields(), receipt=receipt(shop))
+    signed = receipt(shop), statement(shop, plan, request.round)
+    answer = Answer(True, "", None, residues, masks.upload.to_fields(), *signed)
     return answer, round_.to_bytes()
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import chain
 
 from hansa.dp.accounting import DpEvent, compose, epsilon
+from hansa.dp.ledger.account import About
 from hansa.errors import RefusalError
 from hansa.plan import Plan
 from hansa_client.shop import LocalShop
@@ -63,8 +64,14 @@ def price(events: tuple[DpEvent, ...], delta: float) -> float:
         return float("inf")
 
 
-def reserve(shop: LocalShop, plan: Plan, round_: int) -> str:
+def reserve(shop: LocalShop, plan: Plan, round_: int, shown: About) -> str:
     """The name of the reservation that pays for a round of an accepted plan, made if need be.
+
+    Args:
+        shop: Who pays.
+        plan: The plan.
+        round_: The round.
+        shown: What else to record of a reservation that is made.
 
     Raises:
         RefusalError: As ``check_payable``.
@@ -73,7 +80,7 @@ def reserve(shop: LocalShop, plan: Plan, round_: int) -> str:
     name = _payer(shop, plan, round_)
     if name != plan.run:
         about = {"asked_by": shop.coordinator, "plan": plan.digest, "again": plan.run, "round": round_}
-        shop.ledger.reserve(name, _events(plan, round_), about)
+        shop.ledger.reserve(name, _events(plan, round_), {**about, **shown})
     return name
 
 
@@ -81,7 +88,7 @@ def _with_repeats(shop: LocalShop, plan: Plan, name: str, round_: int) -> float:
     """Epsilon of a plan with the rounds that were paid again, and with the one of this name."""
     if shop.most == float("inf"):
         return 0.0
-    paid = {run: known.releases for run, known in shop.ledger.reservations.items() if _again(plan, run)}
+    paid = {run: known.releases for run, known in shop.ledger.reservations.items() if is_again(plan, run)}
     paid[name] = _events(plan, round_)
     return price(plan.steps + tuple(chain(*paid.values())), shop.ledger.ceiling.delta)
 
@@ -93,7 +100,7 @@ def _payer(shop: LocalShop, plan: Plan, round_: int) -> str:
         known[plan.run].refuse_if_ended()
     if plan.run not in known or known[plan.run].charged <= before:
         return plan.run
-    used = [name for name in known if _again(plan, name)]
+    used = [name for name in known if is_again(plan, name)]
     for name in used:  # reserved, and stopped before the charge
         if known[name].charged == 0 and name.split()[-1] == str(round_):
             return name
@@ -106,7 +113,8 @@ def _payer(shop: LocalShop, plan: Plan, round_: int) -> str:
     return f"{plan.run} again {len(used) + 1}: round {round_}"
 
 
-def _again(plan: Plan, name: str) -> bool:
+def is_again(plan: Plan, name: str) -> bool:
+    """Whether the reservation of this name is of a round of this plan that is paid again."""
     return name.startswith(f"{plan.run} again ")
 
 

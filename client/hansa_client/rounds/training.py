@@ -16,6 +16,7 @@ from hansa.records import Answer, Request
 from hansa.secagg.masks import Residues, pack
 from hansa_client.rounds import payment
 from hansa_client.rounds.membership import check_membership
+from hansa_client.rounds.statement import log_shown, statement
 from hansa_client.shop import LocalShop
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def consider(shop: LocalShop, request: Request) -> Answer:
         if plan.dp == "distributed" and plan.masked:
             check_membership(shop, plan)
         if plan.dp != "none":
-            about = {"asked_by": shop.coordinator, "plan": plan.digest}
+            about = {"asked_by": shop.coordinator, "plan": plan.digest, **log_shown(shop, request.head)}
             shop.ledger.reserve(plan.run, plan.steps, about)
     except RefusalError as refusal:
         return refused(shop, request.run, refusal)
@@ -71,7 +72,8 @@ def contribute(shop: LocalShop, request: Request) -> Answer:
         if plan.dp == "distributed":
             if plan.masked or not shop.unmasked:
                 return Answer(False, "the shop's part of a sum does not leave without masks")
-            return Answer(True, residues=part_of_sum(shop, plan, request, _unmasked))
+            residues = part_of_sum(shop, plan, request, _unmasked)
+            return Answer(True, residues=residues, statement=statement(shop, plan, request.round))
         return _own_sum(shop, plan, request)
     except RefusalError as refusal:
         return refused(shop, request.run, refusal)
@@ -81,11 +83,10 @@ def _own_sum(shop: LocalShop, plan: Plan, request: Request) -> Answer:
     """The shop's own sum, or the same bytes again if it has sent it before."""
     about = plan.run, request.round, plan.digest, digest_of(request.state)
     sent = shop.replies.find(*about)
-    if sent is not None:
-        return Answer(True, release=sent, receipt=receipt(shop))
-    made = _release(shop, plan, request)
-    shop.replies.keep(*about, made)
-    return Answer(True, release=made, receipt=receipt(shop))
+    made = _release(shop, plan, request) if sent is None else sent
+    if sent is None:
+        shop.replies.keep(*about, made)
+    return Answer(True, release=made, receipt=receipt(shop), statement=statement(shop, plan, request.round))
 
 
 def receive(shop: LocalShop, request: Request) -> Answer:
@@ -148,9 +149,10 @@ def _unmasked(words: Residues) -> None:
 
 def _door(shop: LocalShop, plan: Plan, request: Request) -> Door:
     round_ = request.round
-    run = plan.run if plan.dp == "none" else payment.reserve(shop, plan, round_)
+    shown = log_shown(shop, request.head)
+    run = plan.run if plan.dp == "none" else payment.reserve(shop, plan, round_, shown)
     noise, coins = shop.noise.generator(round_), shop.coins.generator(round_)
-    return Door(plan.dp, shop.ledger, run, noise, coins, shop.performance, round_, request.message)
+    return Door(plan.dp, shop.ledger, run, noise, coins, shop.performance, round_, request.message, shown)
 
 
 def _release(shop: LocalShop, plan: Plan, request: Request) -> Table:

@@ -2,23 +2,23 @@
 
 **Guarantee:** numbers about customers leave only as the release of an accepted plan that the ledger was
 charged for while this very message was answered, or as the bytes that were sent for the same round before,
-looked up before anything is computed. So a charge is used once. The check knows shapes, types and charges;
+looked up before anything is computed. So a charge is used once. With them goes the statement that the ledger
+makes of these charges, and no other. The check knows shapes, types and charges;
 that the numbers carry the noise that their charge says is the door's promise (``hansa.dp.private_sum``).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from hansa.dp.ledger.entries import Receipt
-from hansa.dp.private_sum import Release, Table
+from hansa.dp.private_sum import Table
 from hansa.errors import RefusalError
 from hansa.plan import Plan
 from hansa.records import RELEASE_MESSAGE, STAGE_MESSAGES, Answer, Request
 from hansa.secagg.masks import packed_size
 from hansa.secagg.messages import Advert, Agreement, Envelopes, Message, Shares, Upload
+from hansa_client.rounds.statement import Charge, charges_of, is_charge_of, statement
 from hansa_client.shop import LocalShop
 
 LONGEST_REASON = 200
@@ -69,6 +69,8 @@ def check_answer(
     arrays = answer.release is not None or answer.residues is not None
     if arrays and not (answer.accepted and kind in (RELEASE_MESSAGE, _UPLOAD)):
         raise BlockedError("an array in an answer that has none")
+    if answer.statement and not arrays:
+        raise BlockedError("statement")
     if not answer.accepted:
         if answer.fields:
             raise BlockedError("a protocol record in a refusal")
@@ -115,10 +117,12 @@ def _check_release(
     if sent is not None:
         if charges or sent.tobytes() != table.tobytes():
             raise BlockedError("not what was sent for this round before")
-        return
-    if not charges:
+        charges = charges_of(shop, plan, request.round)
+    elif not charges:
         raise BlockedError("the ledger has no charge for this release")
-    _match(charges, release, request.round, release.steps, plan)
+    else:
+        _match(charges, request.round, release.steps, plan)
+    _check_statement(answer, request, plan, shop, charges)
 
 
 def _check_residues(answer: Answer, request: Request, plan: Plan, shop: LocalShop, since: int) -> None:
@@ -130,22 +134,30 @@ def _check_residues(answer: Answer, request: Request, plan: Plan, shop: LocalSho
     release = plan.releases[request.round - 1]
     if len(answer.residues) != packed_size(release.rows * release.width, plan.bits(release)):
         raise BlockedError("size of the release")
-    _match(charges, release, request.round, 1, plan)
+    _match(charges, request.round, 1, plan)
+    _check_statement(answer, request, plan, shop, charges)
 
 
-def _charges(shop: LocalShop, request: Request, since: int) -> list[dict[str, Any]]:
+def _check_statement(
+    answer: Answer, request: Request, plan: Plan, shop: LocalShop, charges: list[Charge]
+) -> None:
+    """The ledger makes it anew of the charges, to the same text."""
+    if answer.statement != statement(shop, plan, request.round, charges):
+        raise BlockedError("statement")
+
+
+def _charges(shop: LocalShop, request: Request, since: int) -> list[Charge]:
     """What was charged while this message was answered, and for it."""
-    new = [draft.body for draft in shop.ledger.entries()[since:] if draft.kind == "charge"]
-    if any(body.get("message") != request.message for body in new) or (new and not request.message):
+    drafts = list(enumerate(shop.ledger.entries(), 1))[since:]
+    new = [(number, draft.body) for number, draft in drafts if draft.kind == "charge"]
+    if any(body.get("message") != request.message for _, body in new) or (new and not request.message):
         raise BlockedError("the ledger was charged for another message")
     return new
 
 
-def _match(charges: list[dict[str, Any]], release: Release, round_: int, steps: int, plan: Plan) -> None:
-    for body in charges:
-        own = str(body["run"]) == plan.run or str(body["run"]).startswith(f"{plan.run} again ")
-        if not own or body.get("round") != round_ or body.get("release") != release.name:
-            raise BlockedError("the ledger was charged for another release")
+def _match(charges: list[Charge], round_: int, steps: int, plan: Plan) -> None:
+    if not all(is_charge_of(body, plan, round_) for _, body in charges):
+        raise BlockedError("the ledger was charged for another release")
     if len(charges) != steps:
         raise BlockedError("the ledger was charged for another number of steps")
 

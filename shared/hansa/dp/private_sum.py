@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -117,6 +117,7 @@ class Door:
         performance: Settings without influence on privacy.
         round: The round that is answered, for the ledger's record.
         message: The message that is answered, likewise: what leaves is checked against its charge.
+        about: What else is recorded.
     """
 
     dp: DpModel
@@ -127,6 +128,7 @@ class Door:
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     round: int = 0
     message: str = ""
+    about: Mapping[str, object] = field(default_factory=dict)
 
     def private_sum(self, release: Release, contribution: Contribution, histories: Histories) -> Table:
         """The sum over the shop's customers of their clipped contributions, with noise as ``dp`` says.
@@ -205,7 +207,7 @@ class Door:
         return words
 
     def _charge(self, release: Release) -> None:
-        about = {"round": self.round, "release": release.name, "bound": release.bound}
+        about = {**self.about, "round": self.round, "release": release.name, "bound": release.bound}
         if self.message:
             about["message"] = self.message
         self.ledger.charge(self.run, release.event, about)

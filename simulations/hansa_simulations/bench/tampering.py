@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from hansa.audit.document import Report
 from hansa.audit.signing import open_report, seal, spelled
-from hansa.audit.verify import Trusted, verify
+from hansa.audit.verify import Trusted, differences, verify
 from hansa.dp.ledger.entries import canonical, public_hex
+from hansa.errors import VerificationError
 from hansa.rng import Generator, seeded_generator
 from hansa_simulations.bench import timing
 from hansa_simulations.paper_league import busy_league

@@ -19,6 +19,7 @@ from hansa_client.shop import LocalShop, provide_shops
 
 N_ITEMS = 15
 ALL = ("local", "central", "none")
+SAID = {"accepted": True, "reason": "", "receipt": "", "statement": ""}
 
 
 def histories(customers=40):
@@ -309,10 +310,10 @@ def test_replies_contain_the_answer_and_the_release_and_nothing_else(send):
     the_plan = plan(dp="none")
     reply = send(request_to_content(Request("r", 0, the_plan.model_dump_json(), {})), "query.plan")
     assert set(reply.content) == {"answer"}
-    assert dict(reply.content["answer"]) == {"accepted": True, "reason": "", "receipt": ""}
+    assert dict(reply.content["answer"]) == SAID
     reply = send(request_to_content(Request("r", 1, "", state_of(the_plan))), "train.release")
     assert set(reply.content) == {"answer", "release"}
-    assert dict(reply.content["answer"]) == {"accepted": True, "reason": "", "receipt": ""}
+    assert dict(reply.content["answer"]) == SAID
     assert set(reply.content["release"]) == {"release"}
     table = reply.content["release"]["release"].numpy()
     assert (table.shape, table.dtype) == ((N_ITEMS, 1), np.float32)

@@ -26,7 +26,7 @@ def plan(run, dp="local", epsilon=1.0, **settings):
 
 def message(kind, asked, round_=0, body=None, state=None, **changed):
     body = (asked.model_dump_json() if kind == "query.plan" else "") if body is None else body
-    config = {"version": 1, "run": asked.run, "round": round_, "body": body}
+    config = {"version": 1, "run": asked.run, "round": round_, "body": body, "head": ""}
     return {"type": kind, "config": config, "state": state or {}, **changed}
 
 
@@ -88,13 +88,13 @@ def hostile(league, honest, approved):
     """What a hostile coordinator hears, by the name of what it tries."""
     asked, other = plan("hostile"), plan("hostile", epsilon=0.9)
     fitting, state = {"plan": asked.model_dump_json()}, state_of(asked)
+    plain = message("query.plan", asked)
     stages = {"more": {"protocol": {"shared": [], "senders": [], "sealed": []}}}
     messages = {
         "a second configuration": message("query.plan", asked, more={"extra": {"lr": 1.0}}),
         "a record beside the protocol's": message("query.plan", asked, more={"protocol": {"a": 1}}),
         "another record for the state": message("train.release", asked, 1, state=state, named="weights"),
-        "a further key": {**message("query.plan", asked), "config": {
-            "version": 1, "run": "hostile", "round": 0, "body": asked.model_dump_json(), "secret": 1}},
+        "a further key": {**plain, "config": {**plain["config"], "secret": 1}},
         "an unknown action": message("query.customers", asked),
         "an evaluation": message("evaluate", asked, 1, state=state),
         "another plan than the run's": message("query.plan", asked, body=other.model_dump_json()),

@@ -2,8 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
+from hansa.dp.ledger.check import check as findings
+from hansa.dp.ledger.check import read_file
+from hansa.dp.ledger.entries import public_hex
 from hansa.dp.ledger.file import LedgerFile
 from hansa.errors import UsageError
 from hansa.plan import digest_of, make_plan
@@ -12,7 +16,9 @@ from hansa.rng import seeded_generator
 from hansa.schema import Histories
 from hansa.secagg.masks import packed_size
 from hansa.secagg.messages import Advert, Upload
+from hansa.transparency import Head, LogHead, ReleaseReceipt, endorse
 from hansa_client.replies import ReplyFolder
+from hansa_client.rounds.statement import statement
 from hansa_client.rounds.training import consider, contribute
 from hansa_client.runtime.egress import BlockedError, check_answer
 from hansa_client.shop import LocalShop
@@ -25,6 +31,7 @@ MASKED = make_plan(
     run="m", method="popularity", settings={}, n_items=12, dp="distributed", epsilon=1.0, delta=1e-5, shops=4,
     customers=50, roster="a" * 64,
 )  # fmt: skip
+KEY, SIGNER = (Ed25519PrivateKey.generate() for _ in range(2))
 
 
 @pytest.fixture
@@ -32,14 +39,16 @@ def shop(shop_home):
     rows = np.arange(40, dtype=np.int32) % 12
     histories = Histories(np.arange(41, dtype=np.int64), rows, 12)
     found = LocalShop(
-        "s1", histories, LedgerFile(shop_home.ledger), 50, replies=ReplyFolder(shop_home.replies)
-    )
+        "s1", histories, LedgerFile(shop_home.ledger), 50, replies=ReplyFolder(shop_home.replies), key=KEY,
+        signer=public_hex(SIGNER), coordinator="grocers",
+    )  # fmt: skip
     assert consider(found, Request("r", 0, PLAN.model_dump_json(), {})).accepted
     return found
 
 
-def request(round_=1, message="m1"):
-    return Request("r", round_, "", PLAN.learner.initial_state(seeded_generator(0)), {}, message)
+def request(round_=1, message="m1", head=None):
+    head = LogHead.make("grocers", 3, "d" * 64, SIGNER).to_json() if head is None else head
+    return Request("r", round_, "", PLAN.learner.initial_state(seeded_generator(0)), {}, message, head)
 
 
 @pytest.fixture
@@ -182,6 +191,125 @@ def test_receipts_are_the_ledgers_own(shop, released):
     assert blocked(shop, Answer(False, "no", receipt=older), asked, since) == "receipt"
 
 
+def test_the_statement_names_the_charge_and_is_endorsed(shop, released):
+    answer, *_ = released
+    told = ReleaseReceipt.from_json(answer.statement)
+    told.check()
+    assert told.endorsed_by(KEY.public_key().public_bytes_raw())
+    rows, problems = read_file(shop.ledger.path)
+    assert problems == []
+    assert findings(rows) == []  # heads in its entries change nothing
+    charge = rows[-1].parse()
+    assert (charge.kind, charge.sequence, rows[-1].hash) == ("charge", told.sequence, told.hash)
+    assert (told.league, told.shop, told.run, told.round) == ("grocers", "s1", "r", 1)
+    assert (told.plan, told.release, told.roster) == (PLAN.digest, PLAN.releases[0].name, "")
+    assert [list(part) for part in told.events] == charge.body["event"]
+    assert told.head == Head(size=3, hash="d" * 64)
+    LogHead(league="grocers", **charge.body["log"]).check(public_hex(SIGNER))
+
+
+def test_all_charges_of_a_round_of_several_steps_are_in_its_statement(shop):
+    plan = make_plan(
+        run="steps", method="dpsgd", n_items=12, dp="local", epsilon=1.0, delta=1e-5, shops=1, customers=50,
+        settings={"dimensions": 3, "gradient_rounds": 2, "local_steps": 3},
+    )  # fmt: skip
+    assert consider(shop, Request("steps", 0, plan.model_dump_json(), {})).accepted
+    since = len(shop.ledger.entries())
+    number = next(n for n, release in enumerate(plan.releases, 1) if release.steps == 3)
+    asked = Request("steps", number, "", plan.learner.initial_state(seeded_generator(0)), {}, "m1")
+    answer = contribute(shop, asked)
+    check(shop, answer, asked, since, plan=plan)
+    told = ReleaseReceipt.from_json(answer.statement)
+    assert told.sequence == since + 3
+    assert len(told.events) == 3
+    assert told.head is None
+    bodies = [(number, draft.body) for number, draft in enumerate(shop.ledger.entries(), 1)]
+    fewer = statement(shop, plan, number, bodies[-2:])
+    assert ReleaseReceipt.from_json(fewer).sequence == told.sequence
+    assert blocked(shop, replace(answer, statement=fewer), asked, since, plan=plan) == "statement"
+
+
+def forged(whose, answer, **changed):
+    """As if the ledger's key signed whatever it is given: the check has to see the difference."""
+    told = ReleaseReceipt.from_json(answer.statement)
+    values = {name: getattr(told, name) for name in ReleaseReceipt.model_fields}
+    for name in ("version", "key", "signature"):
+        del values[name]
+    secret = bytes.fromhex(whose.ledger.path.with_suffix(".key").read_text())
+    key = Ed25519PrivateKey.from_private_bytes(secret)
+    return ReleaseReceipt.make(**{**values, "ledger_key": key, **changed}).to_json()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"round": 2}, {"run": "other"}, {"plan": "a" * 64}, {"release": "other"}, {"sequence": 1},
+        {"hash": "a" * 64}, {"events": [(9.0, 1.0, 1)]}, {"league": "bakers"}, {"shop": "alice"},
+        {"ledger": "a" * 32}, {"roster": "a" * 64}, {"head": None}, {"head": Head(size=4, hash="d" * 64)},
+        {"endorsement": ""}, {"endorsement": endorse(SIGNER, "grocers", "s1", "a" * 32, "b" * 64)},
+        {"ledger_key": SIGNER},
+    ],
+)  # fmt: skip
+def test_a_statement_of_anything_else_does_not_leave(shop, released, changed):
+    answer, asked, since = released
+    assert forged(shop, answer) == answer.statement
+    wrong = replace(answer, statement=forged(shop, answer, **changed))
+    assert blocked(shop, wrong, asked, since) == "statement"
+
+
+def test_a_release_leaves_with_its_statement_only(shop, released):
+    answer, asked, since = released
+    for text in ("", "{}", "alice", answer.statement + " "):
+        assert blocked(shop, replace(answer, statement=text), asked, since) == "statement"
+    again, now = replace(asked, message="m2"), len(shop.ledger.entries())
+    for text in ("", "{}"):
+        wrong = replace(answer, statement=text)
+        assert blocked(shop, wrong, again, now, sent=answer.release) == "statement"
+    for kind in ("query.plan", "query.model", "query.unmask"):
+        only = Answer(True, statement=answer.statement)
+        assert blocked(shop, only, asked, since, kind=kind) == "statement"
+    assert blocked(shop, Answer(False, "no", statement=answer.statement), asked, since) == "statement"
+
+
+def test_what_is_sent_again_has_the_same_statement(shop, released):
+    answer, asked, _ = released
+    later = LogHead.make("grocers", 9, "e" * 64, SIGNER).to_json()
+    again = contribute(shop, replace(asked, message="m2", head=later))
+    assert again.statement == answer.statement
+
+
+def heads(shop):
+    return [draft.body.get("log") for draft in shop.ledger.entries() if draft.kind == "charge"]
+
+
+def test_a_log_that_goes_back_or_forks_is_warned_of_and_written_down(shop, released, caplog):
+    caplog.clear()
+    for round_, size, word in ((2, 2, "has 2 lines and had 3"), (3, 3, "line 3 of the coordinator's log")):
+        head = LogHead.make("grocers", size, "e" * 64, SIGNER).to_json()
+        assert contribute(shop, request(round_, f"m{round_}", head)).accepted
+        assert word in caplog.text
+        caplog.clear()
+        assert (heads(shop)[-1]["size"], heads(shop)[-1]["hash"]) == (size, "e" * 64)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        "{}",
+        "[" * 10_000,
+        LogHead.make("grocers", 4, "e" * 64, KEY).to_json(),
+        LogHead.make("bakers", 4, "e" * 64, SIGNER).to_json(),
+    ],
+)
+def test_a_head_that_the_coordinator_did_not_sign_is_warned_of_and_not_written_down(shop, caplog, head):
+    answer = contribute(shop, request(head=head))
+    assert answer.accepted
+    assert "without a signed head" in caplog.text
+    assert heads(shop) == [None]
+    assert ReleaseReceipt.from_json(answer.statement).head is None
+
+
 def advert():
     return Advert("s1", bytes(32), bytes(32), bytes(32), bytes(64)).to_fields()
 
@@ -221,7 +349,10 @@ def test_a_masked_vector_leaves_with_its_charge_only(shop):
     given = {"kind": "train.upload", "plan": MASKED}
     assert blocked(shop, upload(), asked, since, **given) == "the ledger has no charge for this release"
     charge(shop)
-    check(shop, upload(), asked, since, **given)
+    own = statement(shop, MASKED, 1)
+    assert ReleaseReceipt.from_json(own).roster == "a" * 64
+    assert blocked(shop, upload(), asked, since, **given) == "statement"
+    check(shop, replace(upload(), statement=own), asked, since, **given)
     for extra in (1, -1):
         assert blocked(shop, upload(extra), asked, since, **given) == "size of the release"
     assert blocked(shop, upload(), asked, len(shop.ledger.entries()), **given)  # never a second time

@@ -16,7 +16,7 @@ from hansa.dp.ledger import store
 from hansa.dp.ledger.account import UNUSABLE, Account, Budget, Draft, opening
 from hansa.dp.ledger.beside import Beside, Mark
 from hansa.dp.ledger.entries import NOTHING, Entry, Receipt, Row, write, write_all
-from hansa.dp.ledger.memory import Ledger
+from hansa.dp.ledger.memory import Ledger, Say
 from hansa.errors import RefusalError
 
 
@@ -117,6 +117,20 @@ class LedgerFile(Ledger):
         with _refusing(self.path):
             key = self._beside.read_key()
         return Receipt(self._known.identity, self._known.last.sequence, self._known.last.hash).sign(key)
+
+    def attest(self, sequence: int, say: Say) -> str:
+        """See ``Ledger``.
+
+        Raises:
+            RefusalError: There is no such entry, or no key.
+        """
+        self._current()
+        assert self._known is not None
+        with _refusing(self.path), store.reading(self.path) as base:
+            row, key = store.row(base, sequence), self._beside.read_key()
+            if row is None:
+                raise ValueError(f"entry {sequence} is missing")
+        return say(Receipt(self._known.identity, row.sequence, row.hash), key)
 
     def reconcile(self, receipt: Receipt | None) -> None:
         """Take a restored or copied file into use again.

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dp_accounting import DpEvent
 
 from hansa.dp.ledger.account import About, Account, Budget, Draft, Reservation, opening
 from hansa.dp.ledger.entries import Receipt
 from hansa.errors import RefusalError
+
+Say = Callable[[Receipt, Ed25519PrivateKey], str]
+"""Makes a signed text of an entry's place and the ledger's key."""
 
 
 class Ledger:
@@ -49,6 +53,18 @@ class Ledger:
     def receipt(self) -> Receipt | None:
         """The shop's signed word on its last entry; a ledger in memory has no key to sign with."""
         return None
+
+    def attest(self, sequence: int, say: Say) -> str:
+        """What the shop says of an entry, signed with the ledger's key.
+
+        Args:
+            sequence: The entry's number.
+            say: Makes it of the entry's place, unsigned, and the key.
+
+        Returns:
+            What ``say`` made; empty where there is no key.
+        """
+        return ""
 
     def plans_since(self, moment: datetime) -> int:
         """How many plans were reserved from ``moment`` until now, rounds that are paid again not counted.
