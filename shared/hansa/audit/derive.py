@@ -24,6 +24,7 @@ from hansa.audit.wording import (
     UNIT,
     UNKNOWN_TRUST,
     not_covered,
+    provided,
     trust_of,
 )
 from hansa.plan import Plan
@@ -67,13 +68,13 @@ def _of_ledger(kind: Kind, found: Exhibits, overlap: int | None) -> Derived:
         filter=books.account.filter,
         delta=books.account.ceiling.delta,
     )
-    whose = f"every customer of {books.shop}" if kind == "shop" else "every customer of any shop"
-    about = (
-        f"For {whose}, of what left for the league until entry {len(books.rows)} of the ledger of "
-        f"{books.shop} ({last_time(books)})"
-    )
+    until = f"up to entry {len(books.rows)} of the ledger of {books.shop} ({last_time(books)[:10]})"
+    if kind == "shop":
+        about = f"the shop {books.shop}, {until}"
+    else:
+        about = f"any shop of this simulation, {until}, which has spent most"
     return Derived(
-        guarantee=guarantee(exposure, spent, about, overlap),
+        guarantee=guarantee(exposure, spent, about, provided(known), overlap),
         unit=_unit(releases, found, runs),
         trust=[_trust(run.run, plan, books.account.vouched) for run, plan in zip(runs, known, strict=True)],
         runs=runs,
@@ -91,12 +92,11 @@ def _of_federation(found: Exhibits, overlap: int | None) -> Derived:
     known = [found.plan(run.plan) for run in runs]
     exposure = exposure_of_league(found)
     spent = exposure.overlaps()[0].epsilon
-    lines = len(found.log)
-    until = found.log[-1].time if lines else "its beginning"
-    about = f"For every customer of any one shop that took part, of all runs in the league's log ({until})"
+    until = f"up to line {len(found.log)} ({found.log[-1].time[:10]})" if found.log else "which is empty"
+    about = f"any one shop in the runs of the league's log, {until}"
     releases = releases_of_league(found)
     return Derived(
-        guarantee=guarantee(exposure, float("inf") if spent is None else spent, about, overlap),
+        guarantee=guarantee(exposure, math.inf if spent is None else spent, about, provided(known), overlap),
         unit=_unit(releases, found, runs),
         trust=[_trust(run.run, plan, None) for run, plan in zip(runs, known, strict=True)],
         runs=runs,

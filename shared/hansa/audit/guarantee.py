@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hansa.audit.document import Accounting, Check, Guarantee, Overlap, Point
-from hansa.audit.wording import ADJACENCY, VARIANT
+from hansa.audit.wording import VARIANT
 from hansa.dp.accounting import (
     ACCOUNTANT,
     CROSS_CHECK,
@@ -87,20 +87,21 @@ class Plans:
         return dominating_mu(self.events[0]) if len(self.events) == 1 else None
 
 
-def guarantee(plans: Plans, spent: float, claim: str, overlap: int | None) -> Guarantee:
+def guarantee(plans: Plans, spent: float, about: str, provided: str, overlap: int | None) -> Guarantee:
     """The section of a report.
 
     Args:
         plans: All plans.
         spent: Epsilon of them, infinite without noise.
-        claim: Of whom and until when, to be completed; see ``claimed``.
+        about: Of whom and until when.
+        provided: What it rests on; see ``claimed``.
         overlap: Largest number of shops that was declared for one person.
     """
     return Guarantee(
         variant=VARIANT,
         epsilon=finite(spent),
         delta=plans.delta,
-        claim=claimed(claim, spent, plans.delta),
+        claim=claimed(about, spent, plans.delta, provided),
         profile=plans.profile(),
         mu=plans.mu(),
         overlaps=plans.overlaps(),
@@ -108,15 +109,17 @@ def guarantee(plans: Plans, spent: float, claim: str, overlap: int | None) -> Gu
     )
 
 
-def claimed(about: str, spent: float, delta: float) -> str:
+def claimed(about: str, spent: float, delta: float, provided: str) -> str:
     """A guarantee in words that can be quoted."""
     if not math.isfinite(spent):
-        return f"{about}: nothing is guaranteed."
+        return f"Nothing is guaranteed for {about}."
     if spent == 0:
-        return f"{about}: nothing was released."
+        return f"Nothing was released of {about}."
+    condition = f", {provided}" if provided else ""
     return (
-        f"{about}: all of it together is ({epsilon_text(spent)}, {delta_text(delta)})-differentially private "
-        f"({ADJACENCY}, with all of the customer's interactions)."
+        f"Everything that was released of {about}, is together ({epsilon_text(spent)}, {delta_text(delta)})-"
+        f"differentially private for each customer of a shop (add or remove one customer with all "
+        f"interactions){condition}."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hansa.plan import Plan
 
 VARIANT = "(epsilon, delta)-differential privacy of everything that leaves a shop, at the level of customers"
@@ -108,6 +110,21 @@ def trust_of(plan: Plan) -> str:
     """Whom a plan trusts, in words."""
     words = TRUST.get(plan.dp, plan.dp)
     return words if plan.masked else f"{words}; {UNMASKED}"
+
+
+def provided(plans: Sequence[Plan | None]) -> str:
+    """What a guarantee under these plans rests on; empty: on each shop alone."""
+    shared = [plan for plan in plans if plan is not None and plan.dp == "distributed"]
+    conditions = []
+    if shared:
+        fewest = max(plan.colluders for plan in shared)
+        shops = f"{fewest} shop" + "s" * (fewest != 1)
+        conditions.append(f"no more than {shops} of a sum tell others their share of its noise")
+    if any(plan is not None and plan.dp == "central" for plan in plans):
+        conditions.append("the coordinator adds the noise")
+    if any(plan is None for plan in plans):
+        conditions.append("what the plans rest on that are missing here holds")
+    return "provided that " + ", and that ".join(conditions) if conditions else ""
 
 
 def not_covered(models: set[str], kind: str) -> list[str]:
