@@ -6,9 +6,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from hansa.audit.document import Cap, Release
+from hansa.audit.document import Cap, Member, Party, Release
 
 _MOST_LINES = 40  # of a run; above, equal releases are one line wherever they stand
+_MOST_SHOPS = 30  # above, shops of which the same is known are one line
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,23 @@ def growth(releases: Sequence[Release]) -> dict[tuple[str, str], float]:
         grown[name] = grown.get(name, 0.0) + max(0.0, release.epsilon_after - before)
         before = release.epsilon_after
     return grown
+
+
+def equal_members(members: Sequence[Member]) -> list[list[Member]]:
+    """Shops one by one; of many, those with the same figures together."""
+    if len(members) <= _MOST_SHOPS:
+        return [[member] for member in members]
+    same: dict[Hashable, list[Member]] = {}
+    for member in members:
+        figures = member.epsilon, member.statements, member.answered, member.sequence
+        same.setdefault(figures, []).append(member)
+    return list(same.values())
+
+
+def without_keys(parties: Sequence[Party]) -> list[tuple[str, list[str]]]:
+    """By role, names of parties whose key is not stated."""
+    roles: dict[str, list[str]] = {}
+    for party in parties:
+        if party.key is None:
+            roles.setdefault(party.role, []).append(party.name)
+    return list(roles.items())

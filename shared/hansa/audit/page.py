@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import ROUND_FLOOR, Context
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -20,7 +19,7 @@ from markupsafe import Markup
 
 from hansa.audit import plots
 from hansa.audit.document import Evidence, Report, Statement
-from hansa.audit.grouping import by_run, equal_caps, growth
+from hansa.audit.grouping import by_run, equal_caps, equal_members, growth, without_keys
 from hansa.audit.plots import in_order
 from hansa.audit.wording import PROOF
 from hansa.figures import delta_text, epsilon_text
@@ -28,6 +27,7 @@ from hansa.figures import delta_text, epsilon_text
 MISSING = Markup('<span class="missing">missing</span>')
 _DIGITS = 4
 _METRICS = ("ndcg@10", "recall@20", "hr@10")
+_NAMED = 12
 _FOLDED = 300  # rows above which a table is cut; the document has all
 
 KINDS = {
@@ -69,6 +69,9 @@ def render(report: Report, sha256: str) -> str:
             sums=sum(run.charged for run in statement.runs),
             odds=_odds(statement.guarantee.epsilon),
             models=_models(statement),
+            members=equal_members(statement.members),
+            keyed=[party for party in statement.identity.parties if party.key is not None],
+            keyless=without_keys(statement.identity.parties),
             judged=judged,
             measured=sorted({key for _, metrics in judged for key in metrics}, key=_rank),
             refuted=[attack for attack in statement.empirical or [] if attack.broken],
@@ -113,6 +116,7 @@ def _environment() -> Environment:
         "clip": _clipped,
         "sentence": _sentence,
         "span": span_text,
+        "names": _names,
         "percent": lambda value: None if value is None else f"{100 * value:.3g} %",
     }
     found.globals |= {"rows": _rows, "missing": MISSING}
@@ -137,7 +141,8 @@ def shown(value: object) -> object:
 def number_text(value: float) -> str:
     """Four significant digits, without an exponent where that is short."""
     if value and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{_DIGITS - 1}e}".replace("e-0", "e-").replace("e+0", "e+").replace("e+", "e")
+        digits, power = f"{value:.{_DIGITS - 1}e}".split("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
     if value == int(value):
         return f"{int(value):,}"
     digits = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
@@ -149,8 +154,7 @@ def left_text(value: float | None) -> str | None:
     """A rest of a budget, rounded down, as what is spent is rounded up."""
     if value is None:
         return None
-    found = Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal(repr(round(value, 9)))
-    return f"{found.normalize():f}"
+    return f"{math.floor(round(value * 1000, 6)) / 1000:.10g}"
 
 
 def moment_text(time: str | None) -> str | None:
@@ -183,6 +187,12 @@ def _clipped(text: str, length: int) -> str:
 def _sentence(text: str, end: str = ".") -> str:
     """With a capital first and a full stop last."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else end)
+
+
+def _names(found: list[str]) -> str:
+    """The first of many names."""
+    listed = ", ".join(found[:_NAMED])
+    return listed if len(found) <= _NAMED else f"{listed} and {len(found) - _NAMED:,} more"
 
 
 def _visible(text: str) -> str:
