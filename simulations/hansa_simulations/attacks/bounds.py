@@ -11,7 +11,7 @@ from scipy.stats import beta, binom
 Scores = npt.NDArray[np.float64]
 
 _SELECTING = 0.2  # of the trials, to choose the threshold with
-_CANDIDATES = 400
+_CANDIDATES = 120
 
 
 def clopper_pearson(successes: int, trials: int, level: float) -> tuple[float, float]:
