@@ -139,7 +139,7 @@ class RunFolder:
     def rounds(self) -> list[dict[str, Any]]:
         """The lines of ``rounds.jsonl`` that are about rounds; a repeated round counts as it was last."""
         try:
-            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
         except FileNotFoundError:
             return []
         found = {line["round"]: line for line in map(json.loads, lines) if "round" in line}

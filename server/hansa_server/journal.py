@@ -1,7 +1,7 @@
 """The coordinator's log over all runs: ``log.jsonl``, whose head it signs with every request.
 
 Each line has the hash of the one before (``hansa.transparency``), and shops keep the heads that they were
-shown. So a line, and its place, cannot be changed later without a shop's book against it.
+shown. So no line can be changed, moved or left out later without some shop's ledger telling otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hansa.durable import append_line, cut_unfinished
+from hansa.durable import append_line, cut_unfinished, sync
 from hansa.errors import UsageError, VerificationError
 from hansa.transparency import LogHead, LogLine, next_line, read_lines
 from hansa_server.home import ServerHome
@@ -30,6 +30,16 @@ def read_log(path: Path) -> list[LogLine]:
     return _read(path, 0, None)[0]
 
 
+def signed_head(home: ServerHome, last: LogLine) -> LogHead:
+    """The coordinator's signed word on a log that ends with this line.
+
+    Raises:
+        UsageError: The signing key cannot be read.
+    """
+    league = home.league.read_text(encoding="utf-8").strip()
+    return LogHead.make(league, last.sequence, last.hash, signer(home))
+
+
 class Journal:
     """The log, open for more. What a crash has left of an unfinished line is cut off.
 
@@ -37,13 +47,16 @@ class Journal:
         home: The coordinator's folder.
 
     Raises:
-        UsageError: The chain is broken, or the signing key cannot be read.
+        UsageError: The chain is broken.
     """
 
     def __init__(self, home: ServerHome) -> None:
-        self._path, self._key = home.log, signer(home)
-        self._league = home.league.read_text(encoding="utf-8").strip()
-        if self._path.exists() and cut_unfinished(self._path):
+        self._home, self._path = home, home.log
+        self._signed: tuple[int, str] = 0, ""
+        if not self._path.exists():
+            self._path.touch(mode=0o600)
+            sync(self._path.parent)
+        if cut_unfinished(self._path):
             log.warning("%s: its last line was cut short, and is removed", self._path.name)
         self.lines, self._read_to = _read(self._path, 0, None)
 
@@ -63,10 +76,9 @@ class Journal:
 
     def head(self) -> str:
         """The coordinator's signed word on the log as it is now, as JSON; empty before its first line."""
-        if not self.lines:
-            return ""
-        last = self.lines[-1]
-        return LogHead.make(self._league, last.sequence, last.hash, self._key).to_json()
+        if self._signed[0] < len(self.lines):
+            self._signed = len(self.lines), signed_head(self._home, self.lines[-1]).to_json()
+        return self._signed[1]
 
     def _catch_up(self) -> None:
         """Read what has been added since the last look."""

@@ -1,4 +1,4 @@
-"""``hansa server train|stop-run|models``: runs, and what they have come to."""
+"""``hansa server train|stop-run|log|models``: runs, and what they have come to."""
 
 from __future__ import annotations
 
@@ -126,6 +126,35 @@ def stop_run(
     with Control(found, settings) as control:
         stopped = runs.stop_run(found, control, run)
     print(f"run {stopped.name}: stopped")
+
+
+def log(home: Home = None, json_: Json = False) -> None:
+    """Check the log of all runs, and print how far it has come: its head goes with every request to a shop.
+
+    Exit code 4 if a line does not follow the one before.
+
+    Examples:
+
+        hansa server log --home coordinator
+
+        hansa server log --json
+    """
+    from hansa.errors import UsageError, VerificationError
+    from hansa_server.journal import read_log, signed_head
+
+    found, _ = opened(home)
+    try:
+        lines = read_log(found.log)
+    except UsageError as error:
+        raise VerificationError(str(error)) from error
+    head = signed_head(found, lines[-1]) if lines else None
+    if json_:
+        shown = None if head is None else head.model_dump(mode="json")
+        print(json.dumps({"file": str(found.log), "lines": len(lines), "head": shown}, indent=2))
+    elif head is None:
+        print(f"{found.log}: no line yet; the first run begins it")
+    else:
+        print(f"{found.log}: {len(lines)} lines, each follows the one before\nhead {head.size} {head.hash}")
 
 
 models = typer.Typer(no_args_is_help=True, help="Versions of the league's model.", add_completion=False)

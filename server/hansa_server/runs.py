@@ -19,6 +19,7 @@ from hansa.plan import Plan, parse_plan
 from hansa_server.deploy import Control, FlowerRun
 from hansa_server.files import write_private
 from hansa_server.home import ServerHome, plain_name
+from hansa_server.journal import read_log
 from hansa_server.members import admitted, roster_of
 from hansa_server.planning import plan_run
 from hansa_server.receipts import newest
@@ -280,7 +281,11 @@ def _start(home: ServerHome, control: Control, run: Run, timeout: float) -> None
 
 
 def _nothing_else(home: ServerHome, control: Control) -> None:
-    """Raise while another run is going on; one that has its outcome is waited for, it ends by itself."""
+    """Raise while another run is going on; one that has its outcome is waited for, it ends by itself.
+
+    It would end at once if the log were broken: that is raised, too.
+    """
+    read_log(home.log)
     end = time.monotonic() + _ENDS
     while True:
         flower = control.runs()

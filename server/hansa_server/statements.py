@@ -1,4 +1,4 @@
-"""Shops' signed words on releases (``hansa.transparency.ReleaseReceipt``), as a coordinator judges them.
+"""Shops' signed words on their releases, ``hansa.transparency.ReleaseReceipt``, as a coordinator judges them.
 
 ``runs/RUN/statements.jsonl`` has a line ``{"round", "attempt", "shop", "text"}`` for each.
 """

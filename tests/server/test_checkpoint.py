@@ -1,12 +1,15 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hansa.dp.events import to_parts
 from hansa.dp.ledger.entries import Receipt
 from hansa.errors import UsageError
 from hansa.plan import Plan
+from hansa.transparency import ReleaseReceipt
 from hansa_server.checkpoint import Checkpoint, RunFolder
 from hansa_server.receipts import newest
 from hansa_server.strategy import Enrolment, RoundReport
@@ -34,6 +37,92 @@ def word(sequence, hash_="0", ledger="a"):
 def report(round_=1, **changed):
     about = {"seconds": 1.25, "shops": ["a"], "reasons": {"b": "no"}, "receipts": {"a": word(2)}, **changed}
     return RoundReport(round_, 1, PLAN.releases[0], {}, 1, ["no"], **about)
+
+
+LONG_TERM = Ed25519PrivateKey.from_private_bytes(bytes([1] * 32))
+
+
+def statement(shop="a", **changed):
+    values = {
+        "league": "grocers", "shop": shop, "ledger": "a" * 32, "ledger_key": KEY, "sequence": 3, "run": "r",
+        "hash": "0" * 64, "plan": PLAN.digest, "round": 1, "release": PLAN.releases[0].name,
+        "events": to_parts(PLAN.releases[0].event),
+    }  # fmt: skip
+    return ReleaseReceipt.make(**{**values, **changed}).to_json()
+
+
+def told(folder):
+    path = folder.path / "statements.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_receipts_of_releases_are_kept_once_and_named_by_their_digest(tmp_path):
+    folder = RunFolder(tmp_path / "r", PLAN, "grocers")
+    texts = {"a": statement("a"), "b": statement("b", ledger="b" * 32)}
+    for _ in range(2):  # a lost round is sent again as it was
+        digests = folder.record(report(statements=texts))
+        assert digests == {shop: hashlib.sha256(text.encode()).hexdigest() for shop, text in texts.items()}
+    again = {"a": statement("a", sequence=4)}
+    RunFolder(tmp_path / "r", PLAN, "grocers").record(report(statements=again, attempt=2))
+    assert told(folder) == [
+        {"round": 1, "attempt": 1, "shop": "a", "text": texts["a"]},
+        {"round": 1, "attempt": 1, "shop": "b", "text": texts["b"]},
+        {"round": 1, "attempt": 2, "shop": "a", "text": again["a"]},
+    ]
+    assert warned(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{}", "ReleaseReceipt: "),
+        (statement() + " ", "canonical"),
+        (statement().replace('"sequence":3', '"sequence":4'), "not signed with its key"),
+        *(
+            (statement(**{name: value}), f"its {name} is another than this release's")
+            for name, value in {
+                "league": "bakers", "shop": "b", "run": "q", "plan": "0" * 64, "round": 2, "release": "x",
+                "events": [(9.0, 1.0, 1)], "roster": "0" * 64,
+            }.items()
+        ),
+    ],
+)  # fmt: skip
+def test_a_receipt_of_something_else_is_told_and_not_kept(tmp_path, text, why):
+    folder = RunFolder(tmp_path / "r", PLAN, "grocers")
+    assert folder.record(report(statements={"a": text})) == {}
+    assert told(folder) == []
+    ((warning, shop, said),) = warned(folder)
+    assert (warning, shop) == ("wrong receipt of a release", "a")
+    assert why in said
+
+
+@pytest.mark.parametrize("changed", [{"ledger": "b" * 32}, {"ledger_key": LONG_TERM}])
+def test_another_ledger_or_key_than_before_is_told_once_and_not_logged_then(tmp_path, changed):
+    plan = Plan(**{**PLAN.model_dump(), "run": "q"})
+    earlier = RunFolder(tmp_path / "q", plan, "grocers")
+    before = statement(run="q", plan=plan.digest)
+    assert earlier.record(report(statements={"a": before}))
+    folder = RunFolder(tmp_path / "r", PLAN, "grocers")
+    new = statement(**changed)
+    assert folder.record(report(statements={"a": new})) == {}
+    assert [why for _, _, why in warned(folder)] == ["it is of another ledger or key than the one before"]
+    newer = statement(**changed, sequence=9)
+    assert set(folder.record(report(statements={"a": newer}))) == {"a"}
+    assert [line["text"] for line in told(folder)] == [new, newer]
+    assert len(warned(folder)) == 1
+
+
+def test_a_line_that_a_crash_has_cut_short_spoils_no_other(tmp_path):
+    folder = RunFolder(tmp_path / "r", PLAN, "grocers")
+    folder.record(report(statements={"a": statement("a")}))
+    for name in ("statements.jsonl", "rounds.jsonl"):
+        with (folder.path / name).open("a") as file:
+            file.write('{"half of')
+    folder = RunFolder(tmp_path / "r", PLAN, "grocers")
+    assert [line["round"] for line in folder.rounds()] == [1]
+    folder.record(report(statements={"a": statement("a"), "b": statement("b")}))
+    assert [line["shop"] for line in told(folder)] == ["a", "b"]
+    assert [line["round"] for line in folder.rounds()] == [1]
 
 
 def test_a_checkpoint_reads_back_as_it_was(tmp_path):

@@ -19,12 +19,14 @@ from hansa.plan import make_plan
 from hansa.rng import seeded_generator
 from hansa.schema import Histories
 from hansa.secagg.markers import MarkerFolder
+from hansa.transparency import Head, LogHead, ReleaseReceipt
 from hansa_client import app as client
 from hansa_client.replies import ReplyFolder
 from hansa_client.shop import LocalShop, provide_shops
 from hansa_server import app as server
 from hansa_server.checkpoint import RunFolder
 from hansa_server.home import HOME, ServerHome
+from hansa_server.journal import read_log
 from hansa_server.publishing import published, signer
 from hansa_simulations.engine import InProcessGrid
 from hansa_simulations.members import simulated_members, simulated_roster
@@ -186,6 +188,135 @@ def test_the_records_of_both_sides_agree_and_the_model_is_signed_and_arrives(lea
         assert {name: table.tobytes() for name, table in model.items()} == {
             name: table.tobytes() for name, table in state.items()
         }
+
+
+def logged(league):
+    """The coordinator's log, and what is told of shops' receipts."""
+    lines = read_log(league.home / "log.jsonl")
+    told = (league.home / "runs" / "r" / "rounds.jsonl").read_text().splitlines()
+    return lines, [line for line in map(json.loads, told) if "warning" in line]
+
+
+def statements_agree(league, plan):
+    """Every line about a round names receipts that the shops' ledgers and the coordinator's key stand by."""
+    lines, warnings = logged(league)
+    assert warnings == []
+    signed = public_hex(signer(ServerHome(league.home)))
+    kept = {}
+    for line in (league.home / "runs" / "r" / "statements.jsonl").read_text().splitlines():
+        text = json.loads(line)["text"]
+        assert kept.setdefault(ReleaseReceipt.from_json(text).digest, text) == text, "kept twice"
+    for line in lines:
+        if line.kind != "round":
+            continue
+        assert set(line.body["receipts"]) >= set(line.body["answered"])
+        for shop, digest in line.body["receipts"].items():
+            receipt = ReleaseReceipt.from_json(kept[digest])
+            receipt.check()
+            assert receipt.endorsed_by(SHOP_KEY.public_key().public_bytes_raw())
+            assert (receipt.shop, receipt.round, receipt.plan) == (shop, line.body["round"], plan.digest)
+            rows, _ = read_file(league.folder / f"shop{int(shop[-3:]) - 1}" / "ledger.sqlite")
+            assert check(rows) == []
+            row = rows[receipt.sequence - 1]
+            body = row.parse().body
+            assert (row.hash, body["round"]) == (receipt.hash, receipt.round)
+            assert body["event"] == [list(part) for part in receipt.events]
+            LogHead(league="grocers", **body["log"]).check(signed)
+            assert receipt.head == Head(size=body["log"]["size"], hash=body["log"]["hash"])
+            assert lines[receipt.head.size - 1].hash == receipt.head.hash  # one history, and an earlier line
+            assert receipt.head.size < line.sequence
+    return lines
+
+
+@pytest.mark.parametrize("dp", ["local", "distributed"])
+def test_the_log_tells_the_run_and_shops_stand_by_each_release(league, dp):
+    plan = make(dp)
+    league.run(plan)
+    lines = statements_agree(league, plan)
+    assert [line.kind for line in lines] == ["run", "enrolled", *["round"] * 4, "model", "outcome"]
+    everybody = [f"shop-{node:03d}" for node in range(1, SHOPS + 1)]
+    roster = simulated_roster(SHOPS, SEED).to_json() if dp == "distributed" else ""
+    about = {"run": "r", "plan": plan.model_dump_json(), "digest": plan.digest, "roster": roster}
+    assert lines[0].body == about
+    assert lines[1].body == {"run": "r", "enrolled": everybody, "refused": {}}
+    assert [line.body["round"] for line in lines[2:6]] == [1, 2, 3, 4]
+    card, _ = published(ServerHome(league.home), "r")
+    assert lines[6].body == {"run": "r", "model": "r", "sha256": card.sha256}
+    assert lines[7].body == {"run": "r", "state": "done"}
+    rows, _ = read_file(league.folder / "shop0" / "ledger.sqlite")
+    sizes = [row.parse().body["log"]["size"] for row in rows if row.parse().kind in ("reserve", "charge")]
+    assert sizes == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("dp", ["local", "distributed"])
+@pytest.mark.parametrize("lost", ["train.release", "train.upload", "query.model"])
+def test_a_run_that_goes_on_goes_on_with_the_same_log(league, dp, lost):
+    plan = make(dp)
+    if (lost, dp) in (("train.release", "distributed"), ("train.upload", "local")):
+        lost = {"local": "query.plan", "distributed": "query.unmask"}[dp]
+    with pytest.raises(CutError):
+        league.run(plan, cut=(lost, 2))
+    before = [line.text for line in logged(league)[0]]
+    assert json.loads(before[-1])["body"] == {"run": "r", "state": "failed"}
+    with (league.home / "log.jsonl").open("a") as file:
+        file.write('{"body":{"run":')  # as a kill in the middle of a line
+    league.run(plan)
+    lines = statements_agree(league, plan)
+    assert [line.text for line in lines][: len(before)] == before
+    said = [(line.kind, line.text if line.kind == "outcome" else json.dumps(line.body)) for line in lines]
+    assert len(set(said)) == len(said)
+    assert [line.body["state"] for line in lines if line.kind == "outcome"] == ["failed", "done"]
+    rounds = [(line.body["round"], line.body["attempt"]) for line in lines if line.kind == "round"]
+    assert [number for number, _ in rounds] == [1, 2, 3, 4]
+    assert sum(line.kind == "run" for line in lines) == sum(line.kind == "model" for line in lines) == 1
+
+
+def test_a_round_that_was_told_and_not_kept_is_told_again_only_if_it_is_another(league, monkeypatch):
+    plan = make("local")
+    save = RunFolder.save
+
+    def cut(books, checkpoint):
+        if checkpoint.round == 2:
+            raise CutError
+        save(books, checkpoint)
+
+    monkeypatch.setattr(RunFolder, "save", cut)
+    with pytest.raises(CutError):
+        league.run(plan)
+    monkeypatch.undo()
+    monkeypatch.setenv(HOME, str(league.home))
+    league.run(plan)
+    lines = statements_agree(league, plan)
+    assert [line.body["round"] for line in lines if line.kind == "round"] == [1, 2, 3, 4]
+
+
+def test_a_run_does_not_begin_on_a_log_that_was_changed(league):
+    league.run(make("local"))
+    path = league.home / "log.jsonl"
+    path.write_text(path.read_text().replace("shop-004", "shop-005", 1))
+    before = league.charges()
+    with pytest.raises(UsageError, match=r"line 3 of the log: it does not follow .*; restore it from a"):
+        league.run(make("local"))
+    assert league.charges() == before
+    assert league.outcome()["state"] == "failed"
+
+
+def test_two_histories_of_the_coordinator_lie_in_the_shops_ledgers(league, caplog):
+    league.run(make("local"))
+    (league.home / "log.jsonl").unlink()
+    (league.home / "runs" / "r" / "checkpoint.safetensors").unlink()
+    league.run(make("local").model_copy(update={"run": "s"}))
+    assert "the coordinator's log has 1 lines and had 5" in caplog.text
+    assert "line 2 of the coordinator's log is another than before" in caplog.text
+    rows, _ = read_file(league.folder / "shop0" / "ledger.sqlite")
+    assert check(rows) == []
+    signed, heads = public_hex(signer(ServerHome(league.home))), {}
+    for row in rows:
+        told = row.parse().body.get("log")
+        if told:
+            LogHead(league="grocers", **told).check(signed)
+            heads.setdefault(told["size"], set()).add(told["hash"])
+    assert any(len(hashes) == 2 for hashes in heads.values())
 
 
 def test_local_shops_send_a_lost_round_again_as_it_was_and_pay_once(league):

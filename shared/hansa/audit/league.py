@@ -169,12 +169,15 @@ def budget_of_league(found: Exhibits) -> Budget:
         for line in _lines(found, "enrolled")
         for shop, reason in sorted(line.body["refused"].items())
     ]
-    restarts, seen = [], set()
-    for line in _lines(found, "run"):
-        if line.body["run"] in seen:
-            words = f"run {line.body['run']} was gone on with"
-            restarts.append(Restart(number=line.sequence, time=line.time, words=words))
-        seen.add(line.body["run"])
+    restarts = [
+        Restart(
+            number=line.sequence,
+            time=line.time,
+            words=f"run {line.body['run']}: round {line.body['round']} took {line.body['attempt']} attempts",
+        )
+        for line in _lines(found, "round")
+        if int(line.body["attempt"]) > 1
+    ]
     return Budget(
         ledger=None,
         shop=None,

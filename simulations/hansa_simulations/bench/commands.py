@@ -416,3 +416,21 @@ def tampering(
 
     found = bench.measure(changes, changes, own_key, seed)
     finish(found, bench.text(found), out, json_)
+
+
+@app.command()
+def audited(out: Out = None, json_: AsJson = False) -> None:
+    """A real league on loopback and the audit reports on it, verified together.
+
+    Needs nginx and PostgreSQL, and no data.
+
+    Examples:
+
+        hansa bench audited
+
+        hansa bench audited --out benchmarks
+    """
+    from hansa_simulations.bench import audited as bench
+
+    found = bench.measure(out)
+    finish(found, bench.text(found), out, json_)

@@ -15,10 +15,13 @@ import pytest
 from hansa.dp.ledger.check import check, read_file
 from hansa.dp.ledger.entries import Receipt
 from hansa.plan import Plan, parse_plan
+from hansa.transparency import ReleaseReceipt
 from hansa_server.bundle import build_bundle
 from hansa_server.deploy import Control
 from hansa_server.home import ServerHome
+from hansa_server.journal import read_log
 from hansa_server.settings import read_settings
+from hansa_server.statements import WRONG, lines
 from hansa_simulations.loopback.sources import SHOPS
 
 EVERYBODY = sorted(SHOPS)
@@ -53,6 +56,33 @@ def books_agree(league, run):
         rows, problems = read_file(ledger(league, path.stem))
         assert problems == []
         assert check(rows, receipt=Receipt.from_json(path.read_text())) == []
+    statements_agree(league, run)
+
+
+def statements_agree(league, run):
+    """Every shop in a sum stands by its charge for it with a receipt that the coordinator's log names."""
+    log = read_log(league.coordinator / "log.jsonl")
+    told = {
+        (line.body["round"], line.body["attempt"]): line.body["receipts"]
+        for line in log
+        if line.kind == "round" and line.body["run"] == run
+    }
+    texts = [each["text"] for each in lines(league.coordinator / "runs" / run / "statements.jsonl")]
+    receipts = {receipt.digest: receipt for receipt in map(ReleaseReceipt.from_json, texts)}
+    books = {name: read_file(ledger(league, name))[0] for name in SHOPS}
+    for line in rounds(league, run):
+        for name in line["answered"]:
+            receipt = receipts[told[line["round"], line["attempt"]][name]]
+            receipt.check()
+            card = json.loads((league.coordinator / "shops" / f"{name}.json").read_text())["card"]
+            assert receipt.endorsed_by(bytes.fromhex(card["key"]))
+            assert (receipt.shop, receipt.run, receipt.round) == (name, run, line["round"])
+            row = books[name][receipt.sequence - 1]
+            charge = row.parse()
+            assert (row.hash, charge.kind, charge.body["round"]) == (receipt.hash, "charge", receipt.round)
+            assert charge.body["event"] == [list(part) for part in receipt.events]
+            assert log[receipt.head.size - 1].hash == receipt.head.hash == charge.body["log"]["hash"]
+    assert not [line for line in league.rounds(run) if line.get("warning") == WRONG]
 
 
 @pytest.mark.parametrize("dp", ["distributed", "local"])
