@@ -141,8 +141,8 @@ def shown(value: object) -> object:
 def number_text(value: float) -> str:
     """Four significant digits, without an exponent where that is short."""
     if value and not 1e-4 <= abs(value) < 1e7:
-        digits, power = f"{value:.{_DIGITS - 1}e}".split("e")
-        return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
+        figures, power = f"{value:.{_DIGITS - 1}e}".split("e")
+        return f"{figures.rstrip('0').rstrip('.')}e{int(power)}"
     if value == int(value):
         return f"{int(value):,}"
     digits = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
