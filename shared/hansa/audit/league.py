@@ -53,9 +53,21 @@ def _event(found: Exhibits, run: str, plan: Plan) -> DpEvent:
     return compose([*plan.steps, *again])
 
 
+def _taken_part(found: Exhibits) -> dict[str, set[str]]:
+    """By run the shops that accepted it, answered, or have made a statement on it."""
+    part: dict[str, set[str]] = defaultdict(set)
+    for line in found.log:
+        if line.kind in ("enrolled", "round"):
+            part[line.body["run"]] |= set(line.body["enrolled" if line.kind == "enrolled" else "answered"])
+    for said in found.statements:
+        part[said.run].add(said.shop)
+    return part
+
+
 def exposure_of_league(found: Exhibits) -> Plans:
-    """What a customer of a shop was exposed to that took part in every run."""
-    known = list(_plans(found))
+    """What a customer of a shop was exposed to that took part in every run; not runs that all refused."""
+    part = _taken_part(found)
+    known = [(run, plan) for run, plan in _plans(found) if part[run]]
     return Plans(
         events=[_event(found, run, plan) for run, plan in known],
         names=[run for run, _ in known],
@@ -65,15 +77,20 @@ def exposure_of_league(found: Exhibits) -> Plans:
     )
 
 
+def _delta_each(found: Exhibits) -> float:
+    """The delta of each run, such that those of all together are the report's."""
+    exposure = exposure_of_league(found)
+    return exposure.delta / max(1, len(exposure.events))
+
+
 def runs_of_league(found: Exhibits) -> list[Run]:
     """The runs of a log, in order."""
     runs, before = [], 0.0
-    plans = dict(_plans(found))
-    shared = exposure_of_league(found).delta / max(1, len(plans))
+    plans, part, shared = dict(_plans(found)), _taken_part(found), _delta_each(found)
     for run, line in _begun(found).items():
         plan = plans.get(run)
         own = None if plan is None else epsilon(_event(found, run, plan), shared)
-        before += own or 0.0
+        before += own if own is not None and part[run] else 0.0
         outcomes = [each for each in _lines(found, "outcome") if each.body["run"] == run]
         done = sorted(_attempts(found, run))
         runs.append(
@@ -129,16 +146,14 @@ def _release(line: LogLine, plan: Plan | None) -> Release:
 
 def members_of_league(found: Exhibits) -> list[Member]:
     """The shops that a log or a statement names."""
-    plans = dict(_plans(found))
-    shared = exposure_of_league(found).delta / max(1, len(plans))
+    plans, shared = dict(_plans(found)), _delta_each(found)
     part: dict[str, set[str]] = defaultdict(set)
     answered: dict[str, int] = defaultdict(int)
-    for line in _lines(found, "enrolled"):
-        for shop in line.body["enrolled"]:
-            part[shop].add(line.body["run"])
+    for run, shops in _taken_part(found).items():
+        for shop in shops:
+            part[shop].add(run)
     for line in _lines(found, "round"):
         for shop in line.body["answered"]:
-            part[shop].add(line.body["run"])
             answered[shop] += 1
     said = defaultdict(list)
     for statement in found.statements:
