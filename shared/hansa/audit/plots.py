@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from hansa.audit.document import Accuracy, Attack, Budget, Guarantee
+from hansa.figures import delta_text, epsilon_text
 
 INK, QUIET, FAINT, GRID = "#1a1a1a", "#4d4d4d", "#b8b8b8", "#e6e6e6"
 BLUE, ORANGE, GREEN = "#0b4f8a", "#b34700", "#00694f"
@@ -117,7 +118,7 @@ def profile_plot(guarantee: Guarantee) -> str | None:
     if guarantee.epsilon is not None and guarantee.delta:
         axes.plot([guarantee.epsilon], [guarantee.delta], "D", ms=8, color=ORANGE, zorder=5)
         axes.annotate(
-            f"the claim: epsilon {guarantee.epsilon:.4g}, delta {guarantee.delta:.3g}",
+            f"the claim: epsilon {epsilon_text(guarantee.epsilon)}, delta {delta_text(guarantee.delta)}",
             (guarantee.epsilon, guarantee.delta),
             xytext=(10, 8),
             textcoords="offset points",
