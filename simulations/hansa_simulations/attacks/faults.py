@@ -240,9 +240,7 @@ def try_all(
     for fault, dp in cases:
         tell(f"{fault}, {dp}")
         level = (1 - confidence) / len(cases)
-        found.append(
-            try_fault(fault, dp, federation, trials=trials, repeats=repeats, level=level, seed=seed)
-        )
+        found.append(try_fault(fault, dp, federation, trials=trials, repeats=repeats, level=level, seed=seed))
     return found
 
 

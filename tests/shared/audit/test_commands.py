@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -93,3 +95,45 @@ def test_wrong_input_is_one_line_that_names_the_fix(
     assert (code, out) == (2, "")
     assert line in err
     assert err.count("\n") == 1
+
+
+def test_verification_needs_no_client_server_network_or_data(report):
+    """In a process of its own, where nothing can be connected to."""
+    code = (
+        "import socket, sys\n"
+        "def closed(*arguments, **more): raise AssertionError('a connection was made')\n"
+        "socket.socket.connect = socket.socket.connect_ex = closed\n"
+        "from hansa.cli import main\n"
+        f"assert main(['audit', 'verify', {str(report)!r}]) == 0\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "print(sorted(loaded & {'hansa_client', 'hansa_server', 'hansa_simulations', 'flwr'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+ATTACK = {
+    "attack": "door",
+    "method": "popularity",
+    "dp": "local",
+    "claimed": 4.0,
+    "delta": 1e-5,
+    "bound": 3.25,
+    "confidence": 0.99,
+    "trials": 1000,
+    "figures": {"share_of_claim": 0.8125},
+    "broken": False,
+    "words": "Epsilon is at least 3.250; nothing contradicts it.",
+}
+
+
+def test_attacks_that_were_run_become_part_of_the_report(busy, run, tmp_path):
+    found = tmp_path / "attacks.json"
+    found.write_text(json.dumps([ATTACK]))
+    ledger = busy.ledgers["east"].path
+    assert run("report", ledger, "--out", tmp_path, "--attacks", found)[0] == 0
+    statement = json.loads((tmp_path / "audit-report.json").read_bytes())["statement"]
+    assert statement["empirical"] == [ATTACK]
+    assert "nothing contradicts it" in (tmp_path / "audit-report.html").read_text()
+    assert "only the signer's word: empirical" in run("verify", tmp_path / "audit-report.json")[1]
