@@ -240,6 +240,28 @@ def gaps(found: Exhibits) -> list[str]:
     return problems
 
 
+def oddities(found: Exhibits) -> list[str]:
+    """What a reader should know that contradicts nothing: a shop's second ledger, an order that is not one."""
+    notes, ledgers = [], defaultdict(set)
+    furthest: dict[str, int] = {}
+    texts = {said.digest: said for said in found.statements}
+    listed = [
+        line.body["receipts"].get(shop) for line in _lines(found, "round") for shop in line.body["answered"]
+    ]
+    for said in (texts[digest] for digest in dict.fromkeys(listed) if digest in texts):
+        ledgers[said.shop].add(said.ledger)
+        if said.sequence < furthest.get(said.ledger, 0):
+            notes.append(
+                f"run {said.run}, round {said.round}: the statement of {said.shop} is older than others before "
+                "it in the log: sent again, or its ledger went back"
+            )
+        furthest[said.ledger] = max(said.sequence, furthest.get(said.ledger, 0))
+    for shop, several in sorted(ledgers.items()):
+        if len(several) > 1:
+            notes.append(f"{shop} has used {len(several)} ledgers, each with a budget of its own: ask it why")
+    return notes
+
+
 def _fits(said: ReleaseReceipt, run: str, round_: int, plan: Plan) -> bool:
     release = plan.releases[round_ - 1]
     events = [list(part) for part in to_parts(release.event)] * release.steps

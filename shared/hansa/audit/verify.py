@@ -18,7 +18,7 @@ from hansa import __version__
 from hansa.audit.derive import derive
 from hansa.audit.document import ATTESTED, Derived, Report
 from hansa.audit.evidence import Exhibits, read_evidence
-from hansa.audit.league import gaps
+from hansa.audit.league import gaps, oddities
 from hansa.audit.signing import open_report
 from hansa.errors import VerificationError
 from hansa.secagg.roster import Roster
@@ -113,14 +113,24 @@ def _signer(report: Report, found: Exhibits) -> Iterator[str]:
             yield "signed with another key than that of the ledger that it is about"
         if any(books.shop != statement.identity.shop for books in found.ledgers):
             yield "identity.shop names another shop than the ledger"
-    if statement.kind == "federation" and found.head is None:
+        if any(books.league != statement.identity.league for books in found.ledgers):
+            yield "identity.league names another league than the ledger's endorsement"
+    if statement.kind != "federation":
+        return
+    if found.head is None:
         yield "evidence.head is missing: a federation's report rests on the coordinator's signed log"
+    elif statement.identity.league != found.head.league:
+        yield "identity.league names another league than the log's head"
+    elif any(said.league != found.head.league for said in found.statements):
+        yield "a statement is of another league than the log"
 
 
 def _recompute(report: Report, found: Exhibits, verdict: Verdict) -> None:
     statement = report.statement
     try:
-        verdict.findings += gaps(found) if statement.kind == "federation" else []
+        if statement.kind == "federation":
+            verdict.findings += gaps(found)
+            verdict.notes += oddities(found)
         again = derive(statement.kind, found, statement.guarantee.overlap)
     except (ValueError, KeyError, TypeError, OverflowError, ArithmeticError, IndexError) as error:
         verdict.findings.append(f"its figures cannot be recomputed: {type(error).__name__}: {error}")
