@@ -241,18 +241,17 @@ def gaps(found: Exhibits) -> list[str]:
 
 
 def oddities(found: Exhibits) -> list[str]:
-    """What a reader should know that contradicts nothing: a shop's second ledger, an order that is not one."""
+    """What a reader should know that contradicts nothing: a shop's second ledger, an odd order."""
     notes, ledgers = [], defaultdict(set)
     furthest: dict[str, int] = {}
     texts = {said.digest: said for said in found.statements}
-    listed = [
-        line.body["receipts"].get(shop) for line in _lines(found, "round") for shop in line.body["answered"]
-    ]
+    rounds = [line.body for line in _lines(found, "round")]
+    listed = [body["receipts"].get(shop) for body in rounds for shop in body["answered"]]
     for said in (texts[digest] for digest in dict.fromkeys(listed) if digest in texts):
         ledgers[said.shop].add(said.ledger)
         if said.sequence < furthest.get(said.ledger, 0):
             notes.append(
-                f"run {said.run}, round {said.round}: the statement of {said.shop} is older than others before "
+                f"run {said.run}, round {said.round}: the statement of {said.shop} is older than one before "
                 "it in the log: sent again, or its ledger went back"
             )
         furthest[said.ledger] = max(said.sequence, furthest.get(said.ledger, 0))
