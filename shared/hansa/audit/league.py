@@ -97,7 +97,7 @@ def runs_of_league(found: Exhibits) -> list[Run]:
             Run(
                 run=run,
                 accepted=line.time,
-                asked_by=None,
+                asked_by=None if found.head is None else found.head.league,
                 plan=line.body.get("digest"),
                 again=None,
                 epsilon=None if own is None else finite(own),
