@@ -50,8 +50,10 @@ def test_the_second_run_is_refused_before_its_first_release(tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("hansa: all 3 shops refused the plan")
     assert "the ceiling is 2.5 at delta" in error
-    assert [read_file(file)[0] for file in files] == before
-    assert all(check(rows) == [] for rows in before)
+    after = [read_file(file)[0] for file in files]
+    assert [rows[:3] for rows in after] == before
+    assert [[row.parse().kind for row in rows[3:]] for rows in after] == [["refuse"]] * 3
+    assert all(check(rows) == [] for rows in after)
     assert all(LedgerFile(file).spent() <= 2.5 for file in files)
 
 
