@@ -78,9 +78,10 @@ class PaperLeague:
         method: str = "popularity",
         dp: DpModel = "local",
         shops: Sequence[str] = SHOPS,
+        silent: Sequence[str] = (),
         **settings: Any,
     ) -> None:
-        """A run from its plan to its end; shops whose budget does not allow it refuse."""
+        """A run from its plan to its end; who cannot afford it refuses, who is ``silent`` signs nothing."""
         plan = make_plan(
             run=name,
             method=method,
@@ -107,13 +108,14 @@ class PaperLeague:
                 refused[shop] = refusal.reason
         self.write("enrolled", {"run": name, "enrolled": accepted, "refused": refused})
         for number in range(1, len(plan.releases) + 1) if accepted else ():
-            self._round(plan, number, accepted)
+            self._round(plan, number, accepted, silent)
         if accepted:
             self.write("model", {"run": name, "model": name, "sha256": "a" * 64})
         self.write("outcome", {"run": name, "state": "done" if accepted else "refused"})
 
-    def _round(self, plan: Plan, number: int, shops: Sequence[str]) -> None:
-        receipts = {shop: self._release(shop, plan, number) for shop in shops}
+    def _round(self, plan: Plan, number: int, shops: Sequence[str], silent: Sequence[str]) -> None:
+        made = {shop: self._release(shop, plan, number) for shop in shops}
+        receipts = {shop: receipt for shop, receipt in made.items() if shop not in silent}
         self.statements += [receipt.to_json() for receipt in receipts.values()]
         self.write(
             "round",

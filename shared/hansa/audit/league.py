@@ -225,7 +225,9 @@ def gaps(found: Exhibits) -> list[str]:
             continue
         for shop in line.body["answered"]:
             digest = line.body["receipts"].get(shop)
-            said = texts.get(digest or "")
+            if digest is None:
+                continue  # the coordinator had none that it could use: told by ``oddities``
+            said = texts.get(digest)
             if said is None:
                 problems.append(f"run {run}, round {round_}: {shop} answered, and its statement is not here")
                 continue
@@ -247,6 +249,12 @@ def oddities(found: Exhibits) -> list[str]:
     texts = {said.digest: said for said in found.statements}
     rounds = [line.body for line in _lines(found, "round")]
     listed = [body["receipts"].get(shop) for body in rounds for shop in body["answered"]]
+    for line in _lines(found, "round"):
+        notes += [
+            f"run {line.body['run']}, round {line.body['round']}: {shop} answered, and the log names no "
+            "statement of it: only the coordinator's word"
+            for shop in sorted({*line.body["answered"]} - {*line.body["receipts"]})
+        ]
     for said in (texts[digest] for digest in dict.fromkeys(listed) if digest in texts):
         ledgers[said.shop].add(said.ledger)
         if said.sequence < furthest.get(said.ledger, 0):

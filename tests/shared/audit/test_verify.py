@@ -162,3 +162,10 @@ def test_no_report_is_made_of_a_contradiction(busy):
     evidence = material.evidence.model_copy(update={"log": material.evidence.log[:-1]})
     with pytest.raises(UsageError, match="no report can be made"):
         make_report(type(material)(**{**vars(material), "evidence": evidence}))
+
+
+def test_an_answer_without_a_statement_is_told_and_contradicts_nothing(league):
+    league.run("spring", silent=("west",))
+    verdict = verify(league.league_report(), "n")
+    assert verdict.findings == []
+    assert any("west answered, and the log names no statement" in note for note in verdict.notes)
