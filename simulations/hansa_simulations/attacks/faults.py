@@ -31,7 +31,7 @@ from hansa_simulations.federation import DataSettings, Federation, load_federati
 from hansa_simulations.synthetic_parameters import SyntheticParameters
 
 EPSILON = 2.0
-ROUNDS = 4
+ROUNDS = 8
 DP: tuple[DpModel, ...] = ("local", "distributed", "central")
 
 
