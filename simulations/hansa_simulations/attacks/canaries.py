@@ -1,7 +1,7 @@
 """One-run auditing: invented customers, each there by a coin of its own, guessed from one whole run.
 
-Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). The canaries have a pair of items that nobody else has, in
-an otherwise usual federation that the real engine runs once. The adversary is white-box: the plan,
+Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). The canaries have a pair of items that nobody else has,
+in an otherwise usual federation that the real engine runs once. The adversary is white-box: the plan,
 all real customers and every sum as it is released, of every round. Its score of a canary is the inner product
 of what is left of each sum, once all that is known is taken away, with what the canary itself would have
 contributed at that round's public state. The largest scores are guessed, by their signs.
@@ -35,15 +35,18 @@ from hansa.secagg.masks import add_packed, centre, residue_type
 from hansa_client import app as client
 from hansa_client.shop import LocalShop
 from hansa_simulations.attacks.bounds import Scores, one_run_bound
+from hansa_simulations.attacks.moves import ROUNDING, largest_move
 from hansa_simulations.attacks.results import AttackResult
 from hansa_simulations.engine import PARTITION, run_in_process
 from hansa_simulations.federation import Federation
 
-DELTA = 1e-5
+DELTA = 1e-7
+"""Smaller than elsewhere: what the theorem takes for delta grows with the canaries, and eats small levels."""
 COLLUDERS = 1
 SHARES_GUESSED = (1.0, 0.5, 0.2, 0.1, 0.05)
 """Of the canaries; each is a claim of its own and pays for it in confidence."""
 _PAIR = 2
+_LEFT_OUT = 6  # of real customers, and of canaries
 _CHUNK = 128
 _MOST = 20_000_000  # entries of dense contributions that are held at a time
 
@@ -69,7 +72,7 @@ class View:
 
 @dataclass
 class Watch:
-    """Sees what an adversary sees of a run: what shops send, or with ``central`` the coordinator's noisy sums.
+    """What an adversary sees of a run: what shops send, or with ``central`` the coordinator's noisy sums.
 
     Attributes:
         plan: As the apps of this process have it.
@@ -218,9 +221,10 @@ def attack_canaries(
     if dp == "central":
         watch.watch_coordinator()
     run_in_process(plan, locals_, seed=int(token_hex(7), 16), app=watch.app, workers=1)
-    scores = _scores(plan, planted, watch.finish())
+    views = watch.finish()
+    scores, moved = _scores(plan, planted, views), _largest_move(plan, planted, views)
     claimed = None if dp == "none" else max(_charged(ledger, delta) for ledger in ledgers)
-    return _result(method, dp, claimed, delta, level, scores, planted.present)
+    return _result(method, dp, claimed, delta, level, scores, planted.present, moved)
 
 
 def _plan(
@@ -293,11 +297,12 @@ def _result(
     level: float,
     scores: Scores,
     present: npt.NDArray[np.bool_],
+    moved: float,
 ) -> AttackResult:
     bound, guesses, right = best_bound(scores, present, delta, level)
     most = max(one_run_bound(len(scores), count, count, delta, level / len(SHARES_GUESSED))
                for count in _counts(len(scores)))  # fmt: skip
-    broken = claimed is not None and bound > claimed
+    far, broken = moved > 1 + ROUNDING, claimed is not None and bound > claimed
     said = f"From one run epsilon is at least {bound:.3f}, of {most:.2f} that so many canaries could show"
     return AttackResult(
         attack="canaries",
@@ -316,14 +321,32 @@ def _result(
             "bound_95": best_bound(scores, present, delta, 0.05)[0],
             "most_it_could_show": most,
             "share_of_claim": bound / claimed if claimed else None,
+            "moved_over_bound": moved,
         },
-        broken=broken,
-        words=f"{said}; " + ("more than was charged: the claim is refuted." if broken else _verdict(claimed)),
+        broken=broken or far,
+        words=f"{said}; {_verdict(claimed, moved if far else None, broken)}",
     )
 
 
-def _verdict(claimed: float | None) -> str:
+def _verdict(claimed: float | None, moved: float | None, broken: bool) -> str:
+    if broken:
+        return "more than was charged: the claim is refuted."
+    if moved is not None:
+        return f"one customer moves a sum by {moved:.2f} bounds: the claim is refuted."
     return "nothing is claimed." if claimed is None else f"nothing contradicts the {claimed:.3f} charged."
+
+
+def _largest_move(plan: Plan, planted: Planted, views: Sequence[View]) -> float:
+    """Over the first and the last view of each kind of release, with a few real customers and canaries."""
+    chosen: dict[tuple[str, bool], View] = {}
+    for view in views:
+        chosen.setdefault((view.release.name, True), view)
+        chosen[view.release.name, False] = view
+    real, few = planted.real[views[0].shops[0]], np.arange(_LEFT_OUT)
+    together = _joined(real.select(few[: len(real)]), planted.canaries.select(few[: len(planted.canaries)]))
+    return max(
+        largest_move(plan.learner, view.round, view.release, view.state, together) for view in chosen.values()
+    )
 
 
 def best_bound(

@@ -107,6 +107,8 @@ class Stage:
         learner = Loud(self.canaries, rounds=self.rounds)
         plan.__dict__["learner"] = learner
         plan.__dict__["noise_scale"] = plan.noise_scale * math.sqrt(self.rounds)
+        for stale in ("releases", "steps"):  # worked out while the plan was checked
+            plan.__dict__.pop(stale, None)
         return plan
 
     def shop(self, customers: Histories) -> LocalShop:

@@ -1,7 +1,7 @@
-"""One customer alone against every entry of what leaves: with or without them, the same release many times.
+"""One customer alone against every entry of what leaves: with or without them, the same release often.
 
-``door`` needs noise that is independent between entries, and tries many canaries at once. Here there is one, who
-is there or not, and everybody else is known; each entry of the released sum is tested by itself. So an
+``door`` needs noise that is independent between entries, and tries many canaries at once. Here there is one,
+who is there or not, and everybody else is known; each entry of the released sum is tested by itself. So an
 entry that tells of customers without noise, or with too little, is found wherever it is.
 """
 
@@ -76,7 +76,7 @@ def _words(bound: float, claimed: float, told: bool, entry: int) -> str:
         return "Something besides the sum tells whether a customer is there: the claim is refuted."
     if bound > claimed:
         return (
-            f"Entry {entry} alone shows epsilon of at least {bound:.3f}, more than the {claimed:.3f} that was "
+            f"Entry {entry} alone shows epsilon of at least {bound:.3f}, more than the {claimed:.3f} "
             "charged: the claim is refuted."
         )
     return f"No entry by itself shows more than epsilon {bound:.3f}; nothing contradicts the claim."

@@ -1,7 +1,8 @@
 """Faults planted into the real code, and which attack catches which.
 
-Each fault is a context manager that breaks one line of what protects customers, for every shop of this process.
-An attack that nothing can fail is worth nothing: here each has to tell a broken Hansa from the real one.
+Each fault is a context manager that breaks one line of what protects customers, for every shop of this
+process. An attack that nothing can fail is worth nothing: here each has to tell a broken Hansa from the real
+one.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from hansa.schema import Histories
 from hansa_simulations.attacks.canaries import attack_canaries
 from hansa_simulations.attacks.door import Stage, attack_door
 from hansa_simulations.attacks.entries import ITEMS, attack_entries
+from hansa_simulations.attacks.moves import ROUNDING
 from hansa_simulations.attacks.results import AttackResult
 from hansa_simulations.federation import DataSettings, Federation, load_federation
 from hansa_simulations.synthetic_parameters import SyntheticParameters
 
 EPSILON = 2.0
-ROUNDS = 4
+ROUNDS = 8
+"""Of the runs in which more than one sum is charged for, or should be."""
 DP: tuple[DpModel, ...] = ("local", "distributed", "central")
 
 
@@ -139,13 +142,14 @@ def leaking_state() -> Iterator[None]:
         yield
 
 
+CHARGED_ONCE = "sums charged once"
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "no noise": partial(less_noise, 0.01),
     "noise halved": partial(less_noise, 0.5),
     "clipping off by 4": partial(looser_clipping, 4.0),
     "a counter beside the sum": counter_beside,
     "a counter inside the sum": counter_inside,
-    "sums charged once": charged_once,
+    CHARGED_ONCE: charged_once,
     "state leaking between customers": leaking_state,
 }
 NONE = "none planted"
@@ -180,8 +184,8 @@ def try_fault(
 ) -> Caught:
     """Let every attack at a Hansa with one fault.
 
-    The attack on the door is told apart by what refutes: many trials of the sum, the sum before its noise with
-    each customer left out once, or what stands beside the sum.
+    The attacks on the door and by canaries are told apart by what refutes: many trials of the sum, or
+    guesses; the sum before its noise with each customer left out once; or what stands beside the sum.
 
     Args:
         fault: One of ``FAULTS``, or ``NONE``.
@@ -193,7 +197,8 @@ def try_fault(
         seed: Of the coins.
     """
     with FAULTS[fault]() if fault != NONE else nullcontext():
-        stage = Stage(dp, EPSILON, min(trials, 20_000), rounds=ROUNDS)
+        rounds = ROUNDS if fault in (NONE, CHARGED_ONCE) else 1
+        stage = Stage(dp, EPSILON, min(trials, 20_000), rounds=rounds)
         door = attack_door(stage, trials, level / 3, seeded_generator(seed, "door", fault))
         entries = attack_entries(Stage(dp, EPSILON, ITEMS, rounds=1), repeats, level / 3)
         canaries = attack_canaries(
@@ -205,17 +210,24 @@ def try_fault(
             level=level / 3,
             seed=seed,
         )
-    moved, told = door.figures["moved_over_bound"], bool(door.figures["answers_differ_beside_the_sum"])
-    assert isinstance(moved, float)
-    trial = door.bound is not None and door.bound > (door.claimed or 0.0)
     by = {
-        "door: trials": trial,
-        "door: one left out": moved > 1 + 1e-5,
-        "door: beside the sum": told,
+        "door: trials": _beyond(door),
+        "door: one left out": _far(door),
+        "door: beside the sum": bool(door.figures["answers_differ_beside_the_sum"]),
         "entries": entries.broken,
-        "canaries": canaries.broken,
+        "canaries: guesses": _beyond(canaries),
+        "canaries: one left out": _far(canaries),
     }
     return Caught(fault, dp, by, [door, entries, canaries])
+
+
+def _beyond(result: AttackResult) -> bool:
+    return result.bound is not None and result.bound > (result.claimed or 0.0)
+
+
+def _far(result: AttackResult) -> bool:
+    moved = result.figures["moved_over_bound"]
+    return isinstance(moved, float) and moved > 1 + ROUNDING
 
 
 def small_federation(seed: int = 0) -> Federation:
@@ -246,8 +258,15 @@ def try_all(
 
 def as_expected(found: Sequence[Caught]) -> list[str]:
     """What is wrong: faults that no attack caught, and claims refuted where nothing was planted."""
-    missed = [f"{each.fault} ({each.dp}): no attack caught it"
-              for each in found if each.fault != NONE and not any(each.by.values())]  # fmt: skip
-    wronged = [f"{each.dp}: {name} refutes a claim although no fault was planted"
-               for each in found if each.fault == NONE for name, caught in each.by.items() if caught]  # fmt: skip
+    missed = [
+        f"{each.fault} ({each.dp}): no attack caught it"
+        for each in found
+        if each.fault != NONE and not any(each.by.values())
+    ]
+    wronged = [
+        f"{each.dp}: {name} refutes a claim although no fault was planted"
+        for each in found
+        for name, caught in each.by.items()
+        if each.fault == NONE and caught
+    ]
     return missed + wronged
