@@ -15,7 +15,7 @@ from hansa_simulations.attacks.faults import (
 
 @cache
 def caught(fault, dp):
-    found = try_fault(fault, dp, small_federation(), trials=200_000, repeats=150, level=0.001)
+    found = try_fault(fault, dp, small_federation(), trials=300_000, repeats=150, level=0.001)
     return {name for name, yes in found.by.items() if yes}
 
 
