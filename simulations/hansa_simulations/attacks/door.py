@@ -142,7 +142,9 @@ class Stage:
             beside.add(_beside(answers[0]))
             total += self._sum(answers, release) / release.bound
         charged = [event_of(draft.body) for draft in asked.ledger.entries() if draft.kind == "charge"]
-        return total, beside, epsilon(compose(charged), self.delta) if charged else math.inf
+        if not charged:
+            return total, beside, math.inf if self.dp == "none" else 0.0
+        return total, beside, epsilon(compose(charged), self.delta)
 
     @cached_property
     def _state(self) -> State:
@@ -190,6 +192,7 @@ def attack_door(stage: Stage, trials: int, level: float, coins: Generator) -> At
         "share_of_claim": bound / claimed if claimed else None,
         "moved_over_bound": moved,
         "noise_over_bound": float(less.std()),
+        "means_spread": means_spread(without),
         "answers_differ_beside_the_sum": told,
         "releases": runs * stage.rounds,
     }
@@ -207,6 +210,24 @@ def attack_door(stage: Stage, trials: int, level: float, coins: Generator) -> At
         broken=broken,
         words=_words(bound, claimed, moved, told),
     )
+
+
+def means_spread(releases: list[Scores]) -> float | None:
+    """How much more the means of releases spread than those of as many independent numbers: about 1 if so.
+
+    Noise that the entries of a release share would make it much larger, and canaries of one release no
+    trials of their own.
+
+    Args:
+        releases: Of each the coordinates without a customer.
+    """
+    whole = np.concatenate(releases)
+    if not whole.std() or len(releases) < 2:
+        return None
+    counts = np.array([len(each) for each in releases])
+    means = np.array([each.mean() for each in releases if len(each)])
+    squares = counts[counts > 0] * (means - whole.mean()) ** 2
+    return float(squares.sum() / (len(means) - 1) / whole.var())
 
 
 def largest_move(stage: Stage) -> float:

@@ -33,8 +33,9 @@ from hansa_simulations.federation import DataSettings, Federation, load_federati
 from hansa_simulations.synthetic_parameters import SyntheticParameters
 
 EPSILON = 2.0
-ROUNDS = 8
+ROUNDS = 16
 """Of the runs in which more than one sum is charged for, or should be."""
+_GRADIENTS = 7  # of the canaries' runs
 DP: tuple[DpModel, ...] = ("local", "distributed", "central")
 
 
@@ -206,7 +207,7 @@ def try_fault(
             "dpsgd",
             dp,
             EPSILON,
-            settings={"gradient_rounds": ROUNDS - 1, "dimensions": 8},
+            settings={"gradient_rounds": _GRADIENTS, "dimensions": 8},
             level=level / 3,
             seed=seed,
         )

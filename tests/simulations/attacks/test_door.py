@@ -4,7 +4,7 @@ import pytest
 from hansa.dp import private_sum
 from hansa.dp.noise import GridGaussian
 from hansa.rng import seeded_generator
-from hansa_simulations.attacks.door import Stage, attack_door, largest_move
+from hansa_simulations.attacks.door import Stage, attack_door, largest_move, means_spread
 
 MODELS = ("local", "central", "distributed")
 
@@ -22,6 +22,7 @@ def test_the_door_withstands_and_the_bound_is_no_formality(dp, epsilon):
     assert 0.3 * epsilon < found.bound < epsilon
     assert found.figures["moved_over_bound"] == pytest.approx(1, abs=1e-4)
     assert found.trials >= 200_000
+    assert 0.6 < found.figures["means_spread"] < 1.5  # of 196 releases
 
 
 def test_several_releases_count_together():
@@ -69,3 +70,18 @@ def test_coins_decide_who_is_in():
 
     total, _, _ = stage.seen(_canaries(present))
     np.testing.assert_array_equal(total > 0.5, present)
+
+
+def test_nothing_charged_claims_nothing_that_could_stand(monkeypatch):
+    monkeypatch.setattr(private_sum.Door, "_charge", lambda self, release: None)
+    found = attack(trials=20_000)
+    assert found.claimed == 0
+    assert found.broken
+
+
+def test_noise_that_entries_share_is_no_many_trials():
+    random = seeded_generator(0, "shared")
+    alone = [random.standard_normal(500) for _ in range(100)]
+    assert 0.6 < means_spread(alone) < 1.5
+    assert means_spread([each + 0.5 * random.standard_normal() for each in alone]) > 20
+    assert means_spread([np.zeros(3)] * 2) is None
