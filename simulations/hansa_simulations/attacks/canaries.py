@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from flwr.app import Context, Message
 
 from hansa.dp.accounting import compose, epsilon
 from hansa.dp.clipping import Contributions, clip, clipped_sum
@@ -86,7 +85,7 @@ class Watch:
     _parts: dict[int, list[tuple[int, Any]]] = field(default_factory=dict)
     _states: dict[int, State] = field(default_factory=dict)
 
-    def app(self, message: Message, context: Context) -> Message:
+    def app(self, message: Any, context: Any) -> Any:
         """The client app, whose answers are looked at."""
         reply = client.app(message, context)
         if message.metadata.message_type == RELEASE_MESSAGE and not reply.has_error():
