@@ -61,7 +61,7 @@ def door(
 
         hansa audit attack door
 
-        hansa audit attack door --dp local --epsilon 4 --trials 1000000 --out attacks.json
+        hansa audit attack door --dp local --epsilon 4 --out attacks.json
     """
     from hansa.rng import seeded_generator
     from hansa_simulations.attacks.door import Stage, attack_door
