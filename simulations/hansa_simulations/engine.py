@@ -244,3 +244,20 @@ def forging(forges: Mapping[int, Forge]) -> App:
         return Message(answer_to_content(Answer(True, release=sent)), reply_to=message)
 
     return app
+
+
+Look = Callable[[int, Request, Answer], None]
+"""Sees what the shop at a position was asked for a round, and what it answered."""
+
+
+def watched(look: Look) -> App:
+    """The client app, whose answers to requests for releases are looked at."""
+
+    def app(message: Message, context: Context) -> Message:
+        reply = client.app(message, context)
+        if message.metadata.message_type == RELEASE_MESSAGE and not reply.has_error():
+            position = int(str(context.node_config[PARTITION]))
+            look(position, content_to_request(message.content), message_to_answer(reply))
+        return reply
+
+    return app

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +22,17 @@ from hansa.dp.accounting import compose, epsilon
 from hansa.dp.clipping import Contributions, clip, clipped_sum
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.ledger.account import event_of
-from hansa.dp.private_sum import DpModel, Release
+from hansa.dp.private_sum import DpModel
 from hansa.figures import declared
-from hansa.models.base import State
 from hansa.plan import DP_MODELS, Plan, Setting, make_plan, parse_plan, setting_types
-from hansa.records import RELEASE_MESSAGE, content_to_request, message_to_answer
 from hansa.rng import Source, seeded_generator
 from hansa.schema import Histories
-from hansa.secagg.masks import add_packed, centre, residue_type
-from hansa_client import app as client
 from hansa_client.shop import LocalShop
 from hansa_simulations.attacks.bounds import Scores, one_run_bound
 from hansa_simulations.attacks.moves import ROUNDING, largest_move
 from hansa_simulations.attacks.results import AttackResult
-from hansa_simulations.engine import PARTITION, run_in_process
+from hansa_simulations.attacks.watch import View, Watch
+from hansa_simulations.engine import run_in_process, watched
 from hansa_simulations.federation import Federation
 
 DELTA = 1e-7
@@ -48,90 +44,6 @@ _PAIR = 2
 _LEFT_OUT = 6  # of real customers, and of canaries
 _CHUNK = 128
 _MOST = 20_000_000  # entries of dense contributions that are held at a time
-
-
-@dataclass(frozen=True)
-class View:
-    """A sum as the adversary has it.
-
-    Attributes:
-        round: From 1.
-        release: What was released.
-        state: The public state that it was computed at.
-        total: float64 [rows, width].
-        shops: Whose customers are in it.
-    """
-
-    round: int
-    release: Release
-    state: State
-    total: npt.NDArray[np.float64]
-    shops: tuple[int, ...]
-
-
-@dataclass
-class Watch:
-    """What an adversary sees of a run: what shops send, or with ``central`` the coordinator's noisy sums.
-
-    Attributes:
-        plan: As the apps of this process have it.
-        honest: Shops whose secrets the adversary has not.
-        views: What was seen.
-    """
-
-    plan: Plan
-    honest: tuple[int, ...]
-    views: list[View] = field(default_factory=list)
-    _parts: dict[int, list[tuple[int, Any]]] = field(default_factory=dict)
-    _states: dict[int, State] = field(default_factory=dict)
-
-    def app(self, message: Any, context: Any) -> Any:
-        """The client app, whose answers are looked at."""
-        reply = client.app(message, context)
-        if message.metadata.message_type == RELEASE_MESSAGE and not reply.has_error():
-            request, answer = content_to_request(message.content), message_to_answer(reply)
-            sent = answer.residues if answer.release is None else answer.release
-            self._states[request.round] = request.state
-            shop = int(str(context.node_config[PARTITION]))
-            self._parts.setdefault(request.round, []).append((shop, sent))
-        return reply
-
-    def watch_coordinator(self) -> None:
-        """See the sums that the coordinator's method is given."""
-        learner = self.plan.learner
-        update = learner.update
-
-        def seen(round_: int, release: Release, state: State, sum_: Any, memory: Any) -> State:
-            table = sum_.total.astype(np.float64)
-            self.views.append(View(round_, release, state, table, self.honest))
-            return update(round_, release, state, sum_, memory)
-
-        object.__setattr__(learner, "update", seen)  # of this run's plan alone
-
-    def finish(self) -> list[View]:
-        """All views, once the run is over."""
-        if self.plan.dp == "central":
-            return self.views
-        for round_, parts in sorted(self._parts.items()):
-            release, state = self.plan.releases[round_ - 1], self._states[round_]
-            if self.plan.dp == "distributed":
-                sent = [words for shop, words in parts if shop in self.honest and words is not None]
-                self.views.append(View(round_, release, state, self._whole(release, sent), self.honest))
-            else:
-                self.views += [
-                    View(round_, release, state, table.astype(np.float64), (shop,))
-                    for shop, table in sorted(parts, key=lambda part: part[0])
-                    if table is not None and shop in self.honest
-                ]
-        return self.views
-
-    def _whole(self, release: Release, parts: Sequence[bytes]) -> npt.NDArray[np.float64]:
-        bits = self.plan.bits(release)
-        words = np.zeros(release.rows * release.width, dtype=residue_type(bits))
-        for part in parts:
-            add_packed(words, part, bits)
-        whole = centre(words, bits).astype(np.float64) * release.shared_mechanism.quantum
-        return whole.reshape(release.rows, release.width)
 
 
 @dataclass(frozen=True)
@@ -219,7 +131,7 @@ def attack_canaries(
     watch = Watch(plan, honest)
     if dp == "central":
         watch.watch_coordinator()
-    run_in_process(plan, locals_, seed=int(token_hex(7), 16), app=watch.app, workers=1)
+    run_in_process(plan, locals_, seed=int(token_hex(7), 16), app=watched(watch.look), workers=1)
     views = watch.finish()
     scores, moved = _scores(plan, planted, views), _largest_move(plan, planted, views)
     claimed = None if dp == "none" else max(_charged(ledger, delta) for ledger in ledgers)
