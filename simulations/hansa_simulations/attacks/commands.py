@@ -108,7 +108,7 @@ def canaries(
 
         hansa audit attack canaries
 
-        hansa audit attack canaries --method cooccurrence --dp central --epsilon 4 --json
+        hansa audit attack canaries --method hybrid --dp central --epsilon 4
     """
     from hansa.plan import METHODS
     from hansa_simulations.attacks.canaries import attack_canaries
