@@ -22,7 +22,7 @@ def attacks(
 ) -> None:
     """Lower bounds on epsilon beside the claims, by the door and by canaries, and the faults that are caught.
 
-    Needs no data. One thread; about five minutes. See docs/attacks.md.
+    Needs no data. One thread; three to six minutes. See docs/attacks.md.
 
     Examples:
 

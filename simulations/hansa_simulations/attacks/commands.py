@@ -154,7 +154,7 @@ def faults(
     trials: Annotated[int, typer.Option(min=10_000, help="Of the attack on the door, each time.")] = 400_000,
     repeats: Annotated[int, typer.Option(min=200, help="Of each world, with one customer alone.")] = 400,
     seed: Seed = 0,
-    out: Out = None,
+    out: Annotated[Path | None, typer.Option(help="File for the table as JSON, with every result.")] = None,
     json_: Json = False,
 ) -> None:
     """Which attack catches which fault: noise, clipping, charges and counters are broken and attacked.
