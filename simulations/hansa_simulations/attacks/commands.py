@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa.errors import UsageError, VerificationError, one_of
+from hansa_simulations.attacks.population_commands import membership, served
 
 if TYPE_CHECKING:
     from hansa.dp.private_sum import DpModel
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from hansa_simulations.attacks.results import AttackResult
 
 app = typer.Typer(no_args_is_help=True, help="Attack the claim: what can be proved against it?")
+app.command()(membership)
+app.command()(served)
 
 Dp = Annotated[
     list[str] | None,

@@ -39,7 +39,7 @@ def membership(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Was a customer among those that the released model was learnt from? Shadow models and likelihood ratios.
+    """Was a customer among those that the released model was learnt from? By shadow models.
 
     Every claim has many models, each of a random half of the customers, by the real engine. Printed are the
     area under the ROC curve, and how many members are told at a false alarm of 0.1 % and 1 % for others,
@@ -63,10 +63,8 @@ def membership(
         results.append(
             attack_membership(federation, name, model, claim, shadows=shadows, seed=seed, level=level)
         )
-    if not json_:
-        heads = ("method", "dp", "claim", "auc", "at 0.1 % false alarms", "at 1 %")
-        print("\n".join(aligned([heads, *told(results)])))
-    finish(results, out, json_)
+    heads = ("method", "dp", "claim", "auc", "told at 0.1 % false alarms", "told at 1 %")
+    finish(results, out, json_, aligned([heads, *told(results)]))
 
 
 def served(
@@ -99,10 +97,8 @@ def served(
     for name, model, claim in _claims(method, dp or ["distributed"], epsilon or [4.0]):
         tell(f"served, {name}, {model}, {claim or 'no'} epsilon")
         results += attack_served(federation, name, model, claim, targets=targets, seed=seed)
-    if not json_:
-        heads = ("method", "dp", "claim", "served", "auc", "told at 1 % false alarms", "advantage")
-        print("\n".join(aligned([heads, *told(results)])))
-    finish(results, out, json_)
+    heads = ("method", "dp", "claim", "served", "auc", "told at 1 % false alarms", "advantage")
+    finish(results, out, json_, aligned([heads, *told(results)]))
 
 
 def load(scenario: str | None, shops: int) -> Federation:

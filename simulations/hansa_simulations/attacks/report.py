@@ -13,13 +13,16 @@ from hansa_simulations.attacks.faults import Caught
 from hansa_simulations.attacks.results import AttackResult
 
 
-def finish(results: Sequence[AttackResult], out: Path | None, as_json: bool) -> None:
+def finish(
+    results: Sequence[AttackResult], out: Path | None, as_json: bool, lines: Sequence[str] | None = None
+) -> None:
     """Print and write what was found.
 
     Args:
         results: Of one command.
         out: File for a list of the results, as ``hansa audit report --attacks`` takes it.
         as_json: Print that list in place of the table.
+        lines: The table; None: that of ``result_lines``.
 
     Raises:
         UsageError: The file cannot be written.
@@ -31,7 +34,7 @@ def finish(results: Sequence[AttackResult], out: Path | None, as_json: bool) -> 
     if as_json:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
-        print("\n".join(result_lines(results)))
+        print("\n".join(result_lines(results) if lines is None else lines))
         if out is not None:
             print(f"wrote {out}")
     refuted = [result for result in results if result.broken]
