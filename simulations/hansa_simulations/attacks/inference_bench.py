@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hansa.dp.private_sum import DpModel
 from hansa_simulations.attacks.results import AttackResult
 from hansa_simulations.bench import timing
 
@@ -51,8 +52,9 @@ def measure(shadows: int, targets: int, scenario: str = "ml-100k") -> timing.Doc
     from hansa_simulations.attacks.served import attack_served
 
     small, real = load(None, 0), load(scenario, 10)
-    private = [model for model in DP_MODELS if model != "none"]
-    models = [("none", None), *((model, claim) for model in private for claim in (1.0, 4.0))]
+    private: list[DpModel] = [model for model in DP_MODELS if model != "none"]
+    models: list[tuple[DpModel, float | None]] = [("none", None)]
+    models += [(model, claim) for model in private for claim in (1.0, 4.0)]
     cells = [(small, "generated", method, *model) for method in METHODS for model in models]
     cells += [(real, scenario, "cooccurrence", *model) for model in models]
     cases: list[dict[str, Any]] = []
@@ -88,9 +90,9 @@ def text(found: timing.Document) -> list[str]:
         "",
         "## Membership, by the released model",
         "",
-        f"{found['shadows']} models of each claim, each of a random half of the customers, by the real engine; "
-        "an adversary who knows everybody's histories. Told: members at a false alarm of so many others, and "
-        "what the claim allows at the upper limit of the false alarms.",
+        f"{found['shadows']} models of each claim, each of a random half of the customers, by the real "
+        "engine; an adversary who knows everybody's histories. Told: members at a false alarm of so many "
+        "others, and what the claim allows at the upper limit of the false alarms.",
         "",
         *timing.table(
             ["data", "method", "DP model", "claim", "AUC", "told at 0.1 %", "told at 1 %"],
@@ -102,9 +104,9 @@ def text(found: timing.Document) -> list[str]:
         "",
         "## What a shop serves, to another customer of the same shop",
         "",
-        f"{lists[0]['trials'] // 2} customers whose rarest item is suspected, before and after they bought it, "
-        "against a purchase as rare; `cooccurrence` under `distributed` noise. Epsilon says nothing of the "
-        "blend and of the shop alone: joining adds nothing to this risk that the shop does not have without it.",
+        f"{lists[0]['trials'] // 2} customers at most, whose rarest item is suspected, before and after they "
+        "bought it, against a purchase as rare; `cooccurrence` under `distributed` noise. Epsilon says nothing "
+        "of the blend and of the shop alone; the two stand side by side to see what joining adds.",
         "",
         *timing.table(
             ["data", "league's claim", "served", "AUC", "told at 1 % (limits)", "advantage"],
