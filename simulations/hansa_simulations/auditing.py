@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hansa.audit.document import Accuracy, Evidence, LedgerEvidence, Party
+from hansa.audit.document import Accuracy, Attack, Evidence, LedgerEvidence, Party
 from hansa.audit.files import Written, write_report
 from hansa.audit.making import Material
 from hansa.audit.sources import ledger_evidence, ledger_rows
@@ -43,21 +43,26 @@ class Witnessed:
     overlap: int
 
 
-def write_audit(witnessed: Witnessed, result: Mapping[str, Any], out: Path) -> Written:
+def write_audit(
+    witnessed: Witnessed, result: Mapping[str, Any], out: Path, attacks: Sequence[Attack] | None = None
+) -> Written:
     """Write audit-report.json and .html of a simulation.
 
     Args:
         witnessed: The run; of several seeds the first.
         result: The contract of result.json.
         out: The folder.
+        attacks: On the claim; None: none was run.
 
     Raises:
         UsageError: A ledger is damaged, or the folder cannot be written to.
     """
-    return write_report(material_of(witnessed, result), out)
+    return write_report(material_of(witnessed, result, attacks), out)
 
 
-def material_of(witnessed: Witnessed, result: Mapping[str, Any]) -> Material:
+def material_of(
+    witnessed: Witnessed, result: Mapping[str, Any], attacks: Sequence[Attack] | None = None
+) -> Material:
     """What the report is made of; see ``write_audit``."""
     plan = witnessed.plan
     ledgers, omitted = _evidence(witnessed.ledgers)
@@ -84,6 +89,7 @@ def material_of(witnessed: Witnessed, result: Mapping[str, Any]) -> Material:
         overlap=witnessed.overlap,
         declared=list(result["privacy"]["not_covered"]),
         accuracy=accuracy_of(result),
+        attacks=None if attacks is None else list(attacks),
     )
 
 

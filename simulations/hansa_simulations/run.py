@@ -13,13 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from hansa.audit.document import Attack
+from hansa.dp.accounting import epsilon
 from hansa.errors import UsageError
+from hansa.rng import seeded_generator
+from hansa_simulations.attacks.door import Stage, attack_door
 from hansa_simulations.auditing import Witnessed, write_audit
 from hansa_simulations.experiment import Progress, simulate
 from hansa_simulations.report import console_summary, output_folder, to_json, write_report
 from hansa_simulations.settings import make_settings, settings_of
 
 INTERRUPTED = 130
+_CANARIES, _TRIALS = 20_000, 400_000
 
 
 class Reporter:
@@ -94,7 +99,7 @@ def run_command(
     result["command"] = shlex.join(["hansa", *sys.argv[1:]])
     written = write_report(result, model, out) if out is not None else []
     if out is not None and witnessed:
-        audit = write_audit(witnessed[0], result, out)
+        audit = write_audit(witnessed[0], result, out, attacked(witnessed[0]))
         written += [audit.json, audit.html]
     if as_json:
         print(to_json(result))
@@ -102,3 +107,14 @@ def run_command(
         print(console_summary(result, written))
     if result["interrupted"]:
         raise SystemExit(INTERRUPTED)
+
+
+def attacked(witnessed: Witnessed) -> list[Attack] | None:
+    """A second's attack on the door at the run's claim, for its report; None where nothing is claimed."""
+    plan = witnessed.plan
+    if plan.dp == "none":
+        return None
+    claim = epsilon(plan.event(), plan.delta)
+    stage = Stage(plan.dp, claim, _CANARIES, delta=plan.delta)
+    found = attack_door(stage, _TRIALS, 0.01, seeded_generator(witnessed.seed, "door"))
+    return [Attack.model_validate(found.to_json())]

@@ -105,8 +105,8 @@ def text(found: timing.Document) -> list[str]:
         "## What a shop serves, to another customer of the same shop",
         "",
         f"{lists[0]['trials'] // 2} customers at most, whose rarest item is suspected, before and after they "
-        "bought it, against a purchase as rare; `cooccurrence` under `distributed` noise. Epsilon says nothing "
-        "of the blend and of the shop alone; the two stand side by side to see what joining adds.",
+        "bought it, against a purchase as rare; `cooccurrence` under `distributed` noise. Epsilon says "
+        "nothing of the blend and of the shop alone; they stand side by side to see what joining adds.",
         "",
         *timing.table(
             ["data", "league's claim", "served", "AUC", "told at 1 % (limits)", "advantage"],
