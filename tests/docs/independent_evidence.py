@@ -239,6 +239,7 @@ class Evidence:
         self.need(len(here) == len(self.words), "a statement is there twice")
         ledgers = {ledger.opening["ledger"]: ledger for ledger in self.ledgers}
         owner: dict[str, tuple[str, ...]] = {}
+        places: dict[tuple[str, int], str] = {}
         for word in self.words:
             need = self.about(f"statement of {word['shop']} on {word['run']}, round {word['round']}")
             need(set(word) == STATEMENT, "fields")
@@ -248,6 +249,11 @@ class Evidence:
             rosters = [canonical(text) for text in self.evidence["rosters"]]
             self.endorsed(word["endorsement"], who, rosters, need)
             need(owner.setdefault(word["ledger"], who) == who, "its ledger is another shop's or key's")
+            place = (word["ledger"], word["sequence"])
+            need(
+                places.setdefault(place, word["hash"]) == word["hash"],
+                "another hash of an entry of its ledger",
+            )
             need(word["league"] == self.said["identity"]["league"], "another league's")
             need(word["plan"] in self.plan, "its plan is not here")
             need(self.kind != "federation" or self.invited.get(word["run"]) == word["plan"], "another plan's")

@@ -192,7 +192,11 @@ class Ledger:
             return
         need(not plan.closed and not self.lost, "its run is closed")
         need(self.spent <= self.ceiling + 1e-9, "reserved is above the ceiling")
-        need(body["position"] == plan.next(body["event"]), "not the next release of its plan with this event")
+        whole = type(body["position"]) is int
+        need(
+            whole and body["position"] == plan.next(body["event"]),
+            "not the next release of its plan with this event",
+        )
         plan.position = max(plan.position, body["position"])
         price = cost(map(known, body["event"]), order)
         need(same(body["cost"], price), f"cost is {body['cost']}, and by its event {price:.6g}")
