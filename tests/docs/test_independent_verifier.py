@@ -155,6 +155,14 @@ def test_changed_entries_are_found(verify, old, new, words):
     assert any(words in line for line in found), found
 
 
+@pytest.mark.parametrize("key", ["01" + "00" * 31, "01" + "00" * 30 + "80", "ee" + "ff" * 30 + "7f"])
+def test_keys_that_sign_everything_sign_nothing(verify, key):
+    value = "01" + "00" * 63
+    lines = text("shop.json").split("\n")[:2]
+    data = "\n".join([*lines, f'"signature":{{"key":"{key}","value":"{value}"}}}}', ""]).encode()
+    assert "signature" in verify(data).found
+
+
 def test_the_script_says_what_fails():
     for name, code, words in [("shop.json", 0, "consistent"), ("left.json", 4, "budget.left is 7.9")]:
         command = [sys.executable, str(HERE / "independent_verifier.py"), str(VECTORS / name)]
