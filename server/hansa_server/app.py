@@ -18,7 +18,7 @@ from hansa_server.checkpoint import Checkpoint, RunFolder
 from hansa_server.grid import StreamingGrid
 from hansa_server.home import HOME, ServerHome
 from hansa_server.journal import Journal
-from hansa_server.members import node_names
+from hansa_server.members import admitted, node_names
 from hansa_server.publishing import publish, published
 from hansa_server.reports import REPORTS, reporting
 from hansa_server.strategy import Listener, PlanStrategy, RoundReport, hand_over
@@ -74,7 +74,8 @@ def _simulated(grid: Grid, context: Context, timeout: float) -> None:
 
 def _deployed(grid: Grid, config: UserConfig, home: ServerHome, timeout: float) -> None:
     plan = parse_plan(str(config["plan"]))
-    books = RunFolder(home.runs / plan.run, plan, _league(home))
+    keys = {shop: bytes.fromhex(card.key) for shop, card in admitted(home).items()}
+    books = RunFolder(home.runs / plan.run, plan, _league(home), keys)
     books.begin()
     journal: Journal | None = None
 
@@ -114,13 +115,19 @@ def _conduct(
     if before is None:  # kept before anything is released, so that the run can go on from it
         before = Checkpoint(0, plan.learner.initial_state(system_generator()), {})
         books.save(before)
+
+    def attempt(round_: int) -> int:
+        number = books.attempt(round_)
+        journal.tell("attempt", {"run": plan.run, "round": round_, "attempt": number})
+        return number
+
     strategy = PlanStrategy(
         plan,
         system_generator(),
         roster=roster,
         names=names,
         done=before.round,
-        next_attempt=books.attempt,
+        next_attempt=attempt,
         memory=before.memory,
         head=journal.head,
     )

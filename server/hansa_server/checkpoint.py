@@ -57,13 +57,16 @@ class RunFolder:
         path: The folder; made if need be.
         plan: The run's plan.
         league: The league's name.
+        keys: Long-term public keys of the admitted shops; of others endorsements are not looked at.
 
     Raises:
         UsageError: The folder holds another plan of that name.
     """
 
-    def __init__(self, path: Path, plan: Plan, league: str = "") -> None:
-        self.path, self.plan, self.league = path, plan, league
+    def __init__(
+        self, path: Path, plan: Plan, league: str = "", keys: Mapping[str, bytes] | None = None
+    ) -> None:
+        self.path, self.plan, self.league, self.keys = path, plan, league, dict(keys or {})
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (path / "receipts").mkdir(mode=0o700, exist_ok=True)
         self._held: dict[str, list[Receipt]] = {}
@@ -178,7 +181,15 @@ class RunFolder:
         kept = statements.lines(path)
         for shop, text in sorted(report.statements.items()):
             try:
-                receipt = statements.judge(text, self.league, shop, self.plan, report.round)
+                receipt = statements.judge(
+                    text,
+                    self.league,
+                    shop,
+                    self.plan,
+                    report.round,
+                    ledger=_usable(report.receipts.get(shop, "")),
+                    key=self.keys.get(shop),
+                )
             except VerificationError as error:
                 self._add({"warning": statements.WRONG, "shop": shop, "why": str(error)})
                 continue
@@ -228,3 +239,11 @@ def _part(tables: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _usable(text: str) -> Receipt | None:
+    """A shop's word on its ledger, where it is one."""
+    try:
+        return parse(text)
+    except ValueError:
+        return None

@@ -9,7 +9,7 @@ from hansa.audit.document import Evidence, Party
 from hansa.audit.making import Material
 from hansa.dp.ledger.entries import public_hex
 from hansa.errors import UsageError
-from hansa.transparency import LogHead, LogLine, ReleaseReceipt
+from hansa.transparency import LogHead, LogLine, ReleaseReceipt, digest_of_text
 from hansa_server import receipts, statements
 from hansa_server.home import ServerHome
 from hansa_server.journal import read_log
@@ -68,11 +68,13 @@ def _first_of_each_run(lines: Sequence[LogLine]) -> list[LogLine]:
 
 
 def _statements(home: ServerHome, lines: Sequence[LogLine]) -> list[ReleaseReceipt]:
-    """Of every run in the log, in its order; of a statement that came twice, one."""
+    """Those that the log names, by its runs; what it does not name is the coordinator's to look into."""
+    named = {digest for line in lines if line.kind == "round" for digest in line.body["receipts"].values()}
     found: dict[str, ReleaseReceipt] = {}
     for line in _first_of_each_run(lines):
         for said in statements.lines(home.runs / line.body["run"] / statements.FILE):
-            found.setdefault(said["text"], ReleaseReceipt.from_json(said["text"]))
+            if digest_of_text(said["text"]) in named:
+                found.setdefault(said["text"], ReleaseReceipt.from_json(said["text"]))
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.dp.events import to_parts
+from hansa.dp.ledger.entries import Receipt
 from hansa.errors import VerificationError
 from hansa.plan import Plan
 from hansa.transparency import ReleaseReceipt
@@ -18,14 +19,36 @@ FILE = "statements.jsonl"
 WRONG = "wrong receipt of a release"
 
 
-def judge(text: str, league: str, shop: str, plan: Plan, round_: int) -> ReleaseReceipt:
+def judge(
+    text: str,
+    league: str,
+    shop: str,
+    plan: Plan,
+    round_: int,
+    *,
+    ledger: Receipt | None = None,
+    key: bytes | None = None,
+) -> ReleaseReceipt:
     """A shop's word on its release of a round.
+
+    Args:
+        text: The statement.
+        league: The league's name.
+        shop: The shop's name.
+        plan: The run's plan.
+        round_: The round.
+        ledger: The shop's word on its ledger that came with it; None: none came that can be used.
+        key: The shop's admitted long-term key; None: unknown.
 
     Raises:
         VerificationError: It is none, not signed with its own key, or about something else.
     """
     receipt, release = ReleaseReceipt.from_json(text), plan.releases[round_ - 1]
     receipt.check()
+    if key is not None and not receipt.endorsed_by(key):
+        raise VerificationError("its ledger is not endorsed by the key that the shop was admitted with")
+    if ledger is not None and ledger.ledger == receipt.ledger and receipt.sequence > ledger.sequence:
+        raise VerificationError("it is of a later entry than the ledger has")
     expected = {
         "league": league,
         "shop": shop,

@@ -76,7 +76,7 @@ class Spelled(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             why = str(error)
         raise VerificationError(f"{cls.__name__}: {why}")
 
@@ -250,8 +250,11 @@ def endorse(key: Ed25519PrivateKey, league: str, shop: str, ledger: str, ledger_
 
 def endorsed(public: bytes, endorsement: str, league: str, shop: str, ledger: str, ledger_key: str) -> bool:
     """Whether the holder of the long-term public key (32 bytes) has given this endorsement."""
-    parts = _endorsed(league, shop, ledger, ledger_key)
-    return verify(public, bytes.fromhex(endorsement), "ledger key", *parts)
+    try:
+        signature = bytes.fromhex(endorsement)
+    except ValueError:
+        return False
+    return verify(public, signature, "ledger key", *_endorsed(league, shop, ledger, ledger_key))
 
 
 def digest_of_text(text: str) -> str:
@@ -271,6 +274,7 @@ BODIES: dict[str, dict[str, type]] = {
         "missing": dict,
         "receipts": dict,
     },
+    "attempt": {"run": str, "round": int, "attempt": int},
     "model": {"run": str, "model": str, "sha256": str},
     "outcome": {"run": str, "state": str},
 }
@@ -344,7 +348,7 @@ def read_lines(texts: Iterable[str], after: LogLine | None = None) -> list[LogLi
         before = found[-1] if found else after
         try:
             found.append(_line(text, before))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             number = 1 if before is None else before.sequence + 1
             raise VerificationError(f"line {number} of the log: {error}") from None
     return found

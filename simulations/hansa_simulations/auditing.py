@@ -16,6 +16,7 @@ from hansa.audit.sources import ledger_evidence, ledger_rows
 from hansa.dp.ledger import Ledger
 from hansa.dp.ledger.entries import Row, write_all
 from hansa.dp.ledger.file import LedgerFile
+from hansa.durable import write_whole
 from hansa.plan import Plan
 from hansa_simulations.members import simulated_roster
 
@@ -77,7 +78,7 @@ def material_of(
         ],
         evidence=Evidence(
             ledgers=ledgers,
-            plans=[plan.model_dump_json()],
+            plans=_plans(plan, witnessed.ledgers),
             statements=[],
             receipts=[],
             log=[],
@@ -93,11 +94,24 @@ def material_of(
     )
 
 
+def _plans(plan: Plan, ledgers: Mapping[str, Ledger]) -> list[str]:
+    """The run's plan; and where ledgers outlive runs, those of earlier ones, which lie beside them."""
+    text = plan.model_dump_json()
+    folders = {ledger.path.parent for ledger in ledgers.values() if isinstance(ledger, LedgerFile)}
+    known = {text: None}
+    for folder in folders:
+        kept = folder / "plans"
+        kept.mkdir(exist_ok=True)
+        write_whole(kept / f"{plan.digest}.json", text.encode())
+        known |= {path.read_text(encoding="utf-8"): None for path in sorted(kept.glob("*.json"))}
+    return list(known)
+
+
 def _evidence(ledgers: Mapping[str, Ledger]) -> tuple[list[LedgerEvidence], list[str]]:
     found: list[LedgerEvidence] = []
     omitted: list[str] = []
     held = 0
-    for name, ledger in ledgers.items():
+    for name, ledger in sorted(ledgers.items(), key=lambda item: -item[1].spent()):  # the dearest is shown
         rows = _rows(name, ledger)
         held += len(rows)
         if found and held > MOST_ENTRIES:

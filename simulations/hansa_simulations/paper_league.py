@@ -169,7 +169,7 @@ class PaperLeague:
             league=LEAGUE,
             plans=[plan.model_dump_json() for plan in self.plans.values()],
             endorsement=self._endorsement(shop),
-            rosters=[self.roster.to_json()],
+            rosters=[self.roster.to_json()] if any(plan.roster for plan in self.plans.values()) else [],
         )
 
     def shop_report(self, shop: str) -> bytes:
@@ -192,7 +192,7 @@ class PaperLeague:
                 receipts=[self.ledgers[shop].receipt().to_json() for shop in sorted(released)],
                 log=list(self.log),
                 head=self.head().to_json(),
-                rosters=[],
+                rosters=[self.roster.to_json()] if any(p.roster for p in self.plans.values()) else [],
                 omitted=[],
             ),
             key=self.signer,

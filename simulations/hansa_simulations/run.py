@@ -117,4 +117,5 @@ def attacked(witnessed: Witnessed) -> list[Attack] | None:
     claim = epsilon(plan.event(), plan.delta)
     stage = Stage(plan.dp, claim, _CANARIES, delta=plan.delta)
     found = attack_door(stage, _TRIALS, 0.01, seeded_generator(witnessed.seed, "door"))
-    return [Attack.model_validate(found.to_json())]
+    words = f"The door at the run's claim, with {found.method} and not the run itself: {found.words}"
+    return [Attack.model_validate({**found.to_json(), "words": words})]

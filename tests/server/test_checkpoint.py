@@ -35,7 +35,8 @@ def word(sequence, hash_="0", ledger="a"):
 
 
 def report(round_=1, **changed):
-    about = {"seconds": 1.25, "shops": ["a"], "reasons": {"b": "no"}, "receipts": {"a": word(2)}, **changed}
+    words = {"a": word(9 if "statements" in changed else 2)}
+    about = {"seconds": 1.25, "shops": ["a"], "reasons": {"b": "no"}, "receipts": words, **changed}
     return RoundReport(round_, 1, PLAN.releases[0], {}, 1, ["no"], **about)
 
 
@@ -238,3 +239,18 @@ def test_how_a_run_ended_is_forgotten_when_it_goes_on(tmp_path):
     folder.begin()
     folder.begin()
     assert not (tmp_path / "r" / "outcome.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (statement(sequence=2**60), "it is of a later entry than the ledger has"),
+        (statement(endorsement=""), "not endorsed by the key that the shop was admitted with"),
+        (statement(endorsement="0" * 128), "not endorsed by the key that the shop was admitted with"),
+    ],
+)
+def test_a_statement_that_no_report_could_use_is_told_and_not_kept(tmp_path, text, why):
+    folder = RunFolder(tmp_path / "r", PLAN, "grocers", {} if "later" in why else {"a": bytes(range(32))})
+    assert folder.record(report(statements={"a": text})) == {}
+    assert told(folder) == []
+    assert why in (folder.path / "rounds.jsonl").read_text()

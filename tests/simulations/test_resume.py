@@ -233,19 +233,22 @@ def test_the_log_tells_the_run_and_shops_stand_by_each_release(league, dp):
     plan = make(dp)
     league.run(plan)
     lines = statements_agree(league, plan)
-    assert [line.kind for line in lines] == ["run", "enrolled", *["round"] * 4, "model", "outcome"]
+    one = (
+        ["round"] if dp == "local" else ["attempt", "round"]
+    )  # a masked round is announced before it is asked
+    assert [line.kind for line in lines] == ["run", "enrolled", *one * 4, "model", "outcome"]
     everybody = [f"shop-{node:03d}" for node in range(1, SHOPS + 1)]
     roster = simulated_roster(SHOPS, SEED).to_json() if dp == "distributed" else ""
     about = {"run": "r", "plan": plan.model_dump_json(), "digest": plan.digest, "roster": roster}
     assert lines[0].body == about
     assert lines[1].body == {"run": "r", "enrolled": everybody, "refused": {}}
-    assert [line.body["round"] for line in lines[2:6]] == [1, 2, 3, 4]
+    assert [line.body["round"] for line in lines if line.kind == "round"] == [1, 2, 3, 4]
     card, _ = published(ServerHome(league.home), "r")
-    assert lines[6].body == {"run": "r", "model": "r", "sha256": card.sha256}
-    assert lines[7].body == {"run": "r", "state": "done"}
+    assert lines[-2].body == {"run": "r", "model": "r", "sha256": card.sha256}
+    assert lines[-1].body == {"run": "r", "state": "done"}
     rows, _ = read_file(league.folder / "shop0" / "ledger.sqlite")
     sizes = [row.parse().body["log"]["size"] for row in rows if row.parse().kind in ("reserve", "charge")]
-    assert sizes == [1, 2, 3, 4, 5]
+    assert sizes == ([1, 2, 3, 4, 5] if dp == "local" else [1, 3, 5, 7, 9])
 
 
 @pytest.mark.parametrize("dp", ["local", "distributed"])

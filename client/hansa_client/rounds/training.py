@@ -14,6 +14,7 @@ from hansa.models.base import State
 from hansa.plan import Plan, digest_of, parse_plan
 from hansa.records import Answer, Request
 from hansa.secagg.masks import Residues, pack
+from hansa.secagg.parameters import is_name
 from hansa_client.rounds import payment
 from hansa_client.rounds.membership import check_membership
 from hansa_client.rounds.statement import log_shown, statement
@@ -31,6 +32,9 @@ def consider(shop: LocalShop, request: Request) -> Answer:
         plan = parse_plan(request.body)
         if plan.run != request.run:
             raise UsageError("plan: the run's name differs from the request's")
+        if shop.key is not None and not is_name(plan.run):  # else a release could not be signed for
+            reason = "the run's name cannot be written down"
+            raise RefusalError(f"run {plan.run!r}: {reason}", reason=reason)
         if plan.n_items != shop.histories.n_items:
             reason = "the plan is for another catalogue"
             raise RefusalError(f"{reason}: {plan.n_items} items, not {shop.histories.n_items}", reason=reason)

@@ -96,7 +96,7 @@ def verify(
         except OSError as error:
             raise UsageError(f"{file}: {error.strerror}; give the file of a report") from error
         verdicts.append(check(content, str(file), trusted))
-    between = compare(verdicts) if len(verdicts) > 1 else []
+    between = compare(verdicts, coordinator) if len(verdicts) > 1 else []
     failed = bool(between) or any(verdict.findings for verdict in verdicts)
     if json_:
         shown = [
@@ -113,15 +113,15 @@ def verify(
     else:
         for verdict in verdicts:
             for line in [verdict.words, *_bullets(verdict.findings), *_bullets(verdict.notes, "note: ")]:
-                print(line)
+                print(_plain(line))
         if len(verdicts) > 1:
             found = f"{len(between)} contradictions" if between else "no contradictions"
             print(f"between the reports: {found}")
             for line in _bullets(between):
-                print(line)
+                print(_plain(line))
     if failed:
         first = next((verdict.findings[0] for verdict in verdicts if verdict.findings), None)
-        raise VerificationError(first if first is not None else between[0])
+        raise VerificationError(_plain(first if first is not None else between[0]))
 
 
 def diff(
@@ -144,7 +144,7 @@ def diff(
         print(json.dumps([{"field": p, "a": a, "b": b} for p, a, b in found], indent=2))
         return
     for place, before, after in found:
-        print(f"{place}: {_value(before)} -> {_value(after)}")
+        print(_plain(f"{place}: {_value(before)} -> {_value(after)}"))
     if not found:
         print("no differences")
 
@@ -159,6 +159,11 @@ def schema() -> None:
     from hansa.audit.files import schema_text
 
     print(schema_text(), end="")
+
+
+def _plain(line: str) -> str:
+    """Others' words on a terminal: what is not printable is shown as its code."""
+    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in line)
 
 
 def _bullets(lines: list[str], lead: str = "") -> list[str]:

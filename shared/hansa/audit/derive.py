@@ -27,6 +27,7 @@ from hansa.audit.wording import (
     provided,
     trust_of,
 )
+from hansa.dp.accounting import gaussian
 from hansa.plan import Plan
 
 Kind = Literal["shop", "federation", "simulation"]
@@ -54,21 +55,27 @@ def _of_ledger(kind: Kind, found: Exhibits, overlap: int | None) -> Derived:
         raise ValueError("there is no ledger in order")
     if kind == "shop" and len(found.ledgers) > 1:
         raise ValueError("a shop's report is about one ledger")
-    books = max(found.ledgers, key=lambda each: (each.account.spent, each.shop))
+    books = max(found.ledgers, key=lambda each: (each.account.closed, each.account.spent, each.shop))
     runs, releases = runs_of(books, found), releases_of(books, _in_how_many(kind, found))
     plans, bare = accepted_plans(books), [plan for plan in found.plans.values() if plan.dp == "none"]
     plans += [plan.event() for plan in bare]
     runs += [_unprotected(plan) for plan in bare]
     names, known = [run.run for run in runs], [found.plan(run.plan) for run in runs]
-    spent = math.inf if bare else books.account.spent
+    summed = [None if plan is None else plan.dp != "local" for plan in known]
+    closed = books.account.closed
+    if closed:  # nobody knows what was released besides
+        plans, names, summed = [*plans, gaussian(0.0)], [*names, "lost history"], [*summed, None]
+    spent = math.inf if bare or closed else books.account.spent
     exposure = Plans(
         events=plans,
         names=names,
-        summed=[plan is not None and plan.dp != "local" for plan in known],
+        summed=summed,
         filter=books.account.filter,
         delta=books.account.ceiling.delta,
     )
     until = f"up to entry {len(books.rows)} of the ledger of {books.shop} ({last_time(books)[:10]})"
+    if closed:
+        until += ", a part of whose history is lost"
     if kind == "shop":
         about = f"the shop {books.shop}, {until}"
     else:

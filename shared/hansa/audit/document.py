@@ -140,7 +140,7 @@ class LedgerEvidence(Section):
 
     league: str | None
     shop: str
-    endorsement: str | None
+    endorsement: str | None = Field(pattern="^[0-9a-f]{128}$")
     rows: list[SignedRow]
 
 

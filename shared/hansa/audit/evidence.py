@@ -167,7 +167,11 @@ def _read_receipts(texts: Iterable[str], found: Exhibits) -> None:
     for text in texts:
         try:
             receipt = Receipt.from_json(text)
-            if receipt.to_json() != text or not re.fullmatch("[0-9a-f]{128}", receipt.signature):
+            if (
+                receipt.sequence < 1
+                or receipt.to_json() != text
+                or not re.fullmatch("[0-9a-f]{128}", receipt.signature)
+            ):
                 raise ValueError("spelled in another way than receipts are")
             found.receipts.append(receipt)
         except (ValueError, RecursionError) as error:
@@ -270,4 +274,9 @@ def against(receipt: Receipt, books: Books) -> list[str]:
 
 def heads_of(books: Books) -> list[tuple[Entry, dict[str, Any]]]:
     """The words of the coordinator on its log that a shop has written down, in order."""
-    return [(entry, entry.body["log"]) for entry in books.entries if isinstance(entry.body.get("log"), dict)]
+    listed = [(entry, entry.body.get("log")) for entry in books.entries]
+    return [(entry, head) for entry, head in listed if isinstance(head, dict) and _is_head(head)]
+
+
+def _is_head(head: dict[str, Any]) -> bool:
+    return type(head.get("size")) is int and head["size"] > 0 and isinstance(head.get("hash"), str)

@@ -40,14 +40,14 @@ class Plans:
     Attributes:
         events: Of each plan, everything it releases.
         names: Of the runs.
-        summed: Whether a plan's noise is in one sum over shops, of each.
+        summed: Whether a plan's noise is in one sum over shops, of each; None: unknown, so the worse counts.
         filter: Of the ledger; None: there is no single ledger.
         delta: The report's.
     """
 
     events: Sequence[DpEvent]
     names: Sequence[str]
-    summed: Sequence[bool]
+    summed: Sequence[bool | None]
     filter: RenyiFilter | None
     delta: float
 
@@ -57,8 +57,7 @@ class Plans:
 
     def _at(self, shops: int) -> float | None:
         shared = [
-            with_overlap(event, shops, summed=summed)
-            for event, summed in zip(self.events, self.summed, strict=True)
+            self._shared(event, shops, summed) for event, summed in zip(self.events, self.summed, strict=True)
         ]
         if not shared:
             return 0.0
@@ -68,6 +67,14 @@ class Plans:
             return finite(self.filter.epsilon(self.filter.cost(shared)))
         return finite(math.fsum(epsilon(event, self.delta / len(shared)) for event in shared))
 
+    def _shared(self, event: DpEvent, shops: int, summed: bool | None) -> DpEvent:
+        """What a customer of so many shops undergoes; shares of noise are always in one sum."""
+        skellam = any(isinstance(leaf, SkellamEvent) for leaf in leaves(event))
+        if skellam or summed is not None:
+            return with_overlap(event, shops, summed=skellam or bool(summed))
+        both = [with_overlap(event, shops, summed=each) for each in (False, True)]
+        return max(both, key=lambda each: epsilon(each, self.delta))
+
     def profile(self) -> list[Point]:
         """Delta at each of ``PROFILE``: of one plan by its accountant, of more by the filter."""
         if not self.events:
@@ -76,6 +83,8 @@ class Plans:
             deltas = [float(delta) for delta in privacy_profile(self.events[0], PROFILE)]
         elif self.filter is not None:
             cost = self.filter.cost(self.events)
+            if not math.isfinite(cost):
+                return []
             deltas = [self.filter.delta_at(cost, at) for at in PROFILE]
         else:
             return []

@@ -35,10 +35,10 @@ def _plans(found: Exhibits) -> Iterator[tuple[str, Plan]]:
 
 
 def _attempts(found: Exhibits, run: str) -> dict[int, int]:
-    """Of each complete round, how many attempts there were; masked ones may each have been paid."""
+    """Of each round that shops were asked for, how many attempts; masked ones may each have been paid."""
     tried: dict[int, int] = defaultdict(int)
-    for line in _lines(found, "round"):
-        if line.body["run"] == run:
+    for line in found.log:
+        if line.kind in ("round", "attempt") and line.body["run"] == run:
             tried[int(line.body["round"])] = max(tried[int(line.body["round"])], int(line.body["attempt"]))
     return tried
 
@@ -48,6 +48,8 @@ def _event(found: Exhibits, run: str, plan: Plan) -> DpEvent:
     again: list[DpEvent] = []
     if plan.dp == "distributed":
         for round_, attempts in _attempts(found, run).items():
+            if not 1 <= round_ <= len(plan.releases):
+                continue  # a finding of ``gaps``
             release = plan.releases[round_ - 1]
             again += [release.event] * (release.steps * (attempts - 1))
     return compose([*plan.steps, *again])
@@ -92,7 +94,7 @@ def runs_of_league(found: Exhibits) -> list[Run]:
         own = None if plan is None else epsilon(_event(found, run, plan), shared)
         before += own if own is not None and part[run] else 0.0
         outcomes = [each for each in _lines(found, "outcome") if each.body["run"] == run]
-        done = sorted(_attempts(found, run))
+        done = {int(each.body["round"]) for each in _lines(found, "round") if each.body["run"] == run}
         runs.append(
             Run(
                 run=run,
@@ -159,10 +161,10 @@ def members_of_league(found: Exhibits) -> list[Member]:
     for statement in found.statements:
         said[statement.shop].append(statement)
     furthest = {receipt.ledger: receipt.sequence for receipt in found.receipts}
+    costs = {run: epsilon(_event(found, run, plan), shared) for run, plan in plans.items()}
     members = []
     for shop in sorted({*part, *said}):
         last = max(said[shop], key=lambda each: each.sequence, default=None)
-        costs = [epsilon(_event(found, run, plans[run]), shared) for run in part[shop] if run in plans]
         members.append(
             Member(
                 shop=shop,
@@ -171,7 +173,7 @@ def members_of_league(found: Exhibits) -> list[Member]:
                 statements=len(said[shop]),
                 answered=answered[shop],
                 sequence=None if last is None else max(last.sequence, furthest.get(last.ledger, 0)),
-                epsilon=finite(sum(sorted(costs))),
+                epsilon=finite(sum(sorted(costs[run] for run in part[shop] if run in costs))),
             )
         )
     return members
@@ -232,6 +234,10 @@ def gaps(found: Exhibits) -> list[str]:
                 problems.append(f"run {run}, round {round_}: {shop} answered, and its statement is not here")
                 continue
             named.add(digest)
+            if said.head is not None and _head_differs(said.head.size, said.head.hash, found):
+                problems.append(
+                    f"run {run}, round {round_}: {shop} was shown another line {said.head.size} of the log"
+                )
             if said.shop != shop or plan is None or not _fits(said, run, round_, plan):
                 problems.append(f"run {run}, round {round_}: the statement of {shop} is about something else")
     for digest, said in texts.items():
@@ -240,6 +246,10 @@ def gaps(found: Exhibits) -> list[str]:
                 f"run {said.run}, round {said.round}: the statement of {said.shop} is not in the log"
             )
     return problems
+
+
+def _head_differs(size: int, hash_: str, found: Exhibits) -> bool:
+    return size > len(found.log) or found.log[size - 1].hash != hash_
 
 
 def oddities(found: Exhibits) -> list[str]:
@@ -272,10 +282,11 @@ def oddities(found: Exhibits) -> list[str]:
 def _fits(said: ReleaseReceipt, run: str, round_: int, plan: Plan) -> bool:
     release = plan.releases[round_ - 1]
     events = [list(part) for part in to_parts(release.event)] * release.steps
-    return (said.run, said.round, said.plan, said.release, written(said)) == (
+    return (said.run, said.round, said.plan, said.roster, said.release, written(said)) == (
         run,
         round_,
         plan.digest,
+        plan.roster,
         release.name,
         events,
     )

@@ -121,7 +121,7 @@ def budget_of(books: Books) -> Budget:
         delta=account.ceiling.delta,
         spent=finite(spent),
         charged=max((moment.charged for moment in _history(entries)), default=0.0),
-        left=finite(max(0.0, ceiling - spent)) if math.isfinite(spent) else 0.0,
+        left=0.0 if account.closed or math.isinf(spent) else finite(max(0.0, ceiling - spent)),
         closed=account.closed,
         history=list(_history(entries)),
         changes=[

@@ -15,6 +15,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hansa import __version__
+from hansa.audit.binding import unbound
 from hansa.audit.derive import Kind, derive
 from hansa.audit.document import Accuracy, Attack, Evidence, Identity, Party, Statement, Tuning
 from hansa.audit.evidence import read_evidence
@@ -77,11 +78,12 @@ def make_report(material: Material) -> bytes:
     """
     found = read_evidence(material.evidence, public_hex(material.key))
     try:
-        problems = found.findings or (gaps(found) if material.kind == "federation" else [])
+        problems = found.findings or list(unbound(material.kind, found, None))
+        problems += gaps(found) if material.kind == "federation" and not problems else []
         if problems:
             raise ValueError(problems[0])
         derived = derive(material.kind, found, material.overlap)
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"no report can be made of this: {error}") from error
     statement = Statement(
         kind=material.kind,

@@ -64,7 +64,7 @@ class Point(Section):
 
 
 class Overlap(Section):
-    """Epsilon for a person who is a customer of several shops of the league, at the report's delta."""
+    """Epsilon for a customer of several shops that took part in exactly these runs, at the report's delta."""
 
     shops: int
     epsilon: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from hansa.audit.document import Evidence, LedgerEvidence, Party, SignedRow
@@ -52,6 +53,7 @@ def shop_material(
         key = Beside(path).read_key()
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: its key is not beside it ({error}); restore it from a backup") from error
+    named = {row.parse().body.get("plan") for row in rows}
     shop = str(rows[0].parse().body.get("shop", ""))
     return Material(
         kind="shop",
@@ -61,7 +63,7 @@ def shop_material(
         parties=parties,
         evidence=Evidence(
             ledgers=[ledger_evidence(shop, rows, league, endorsement)],
-            plans=plans,
+            plans=[plan for plan in plans if sha256(plan.encode()).hexdigest() in named],
             statements=[],
             receipts=[],
             log=[],

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from hansa.audit.binding import signed_head
 from hansa.audit.evidence import Books, Exhibits, against, contradictions, heads_of
 from hansa.audit.verify import Verdict
 from hansa.dp.ledger.entries import NOTHING
-from hansa.errors import VerificationError
-from hansa.transparency import LogHead
 
 
-def compare(verdicts: Sequence[Verdict]) -> list[str]:
+def compare(verdicts: Sequence[Verdict], coordinator: str | None = None) -> list[str]:
     """What several reports, each consistent in itself, say against each other.
 
     Args:
         verdicts: Of reports that could be read.
+        coordinator: The coordinator's public key from elsewhere, hex: only heads that it signed accuse it.
     """
     read = [(verdict, verdict.exhibits) for verdict in verdicts if verdict.exhibits is not None]
     problems = []
@@ -26,12 +26,18 @@ def compare(verdicts: Sequence[Verdict]) -> list[str]:
         both = [*_ledgers(first, second), *_statements(first, second), *_logs(first, second)]
         problems += [where + problem for problem in both]
     ledgers = _longest([books for _, found in read for books in found.ledgers])
+    signers = _signers(verdicts, coordinator)
     for verdict, found in read:
-        problems += [f"{verdict.source}: {problem}" for problem in _shown(found, ledgers)]
-    keys = {v.report.signature.key for v in verdicts if v.report and v.report.statement.kind == "federation"}
+        problems += [f"{verdict.source}: {problem}" for problem in _shown(found, ledgers, signers)]
     shown = [(verdict.source, books) for verdict, found in read for books in found.ledgers]
-    problems += _heads(shown, keys)
+    problems += _heads(shown, signers)
     return list(dict.fromkeys(problems))
+
+
+def _signers(verdicts: Sequence[Verdict], coordinator: str | None) -> set[str]:
+    """Keys of coordinators: those of federations' reports, and the one from elsewhere."""
+    federations = [v.report for v in verdicts if v.report and v.report.statement.kind == "federation"]
+    return {report.signature.key for report in federations} | ({coordinator} if coordinator else set())
 
 
 def _ledgers(one: Exhibits, other: Exhibits) -> Iterator[str]:
@@ -64,7 +70,7 @@ def _longest(shown: Sequence[Books]) -> dict[str, Books]:
     return {books.identity: books for books in sorted(shown, key=lambda books: len(books.rows))}
 
 
-def _shown(theirs: Exhibits, ledgers: Mapping[str, Books]) -> Iterator[str]:
+def _shown(theirs: Exhibits, ledgers: Mapping[str, Books], signers: set[str]) -> Iterator[str]:
     """What shops and coordinator signed in one document, against the ledgers that any shows."""
     for said in theirs.statements:
         books = ledgers.get(said.ledger)
@@ -82,12 +88,45 @@ def _shown(theirs: Exhibits, ledgers: Mapping[str, Books]) -> Iterator[str]:
     for books in ledgers.values():
         if books.league != theirs.head.league:
             continue
+        yield from _hidden(books, theirs)
         for entry, head in heads_of(books):
+            if not _signed(head, books, signers):
+                continue  # told by ``_heads``, and no word of the coordinator's
             place = f"entry {entry.sequence} of {books.shop}: the coordinator showed"
             if head["size"] >= len(hashes):
                 yield f"{place} {head['size']} lines of its log, here it has {len(theirs.log)}: it was cut"
             elif hashes[head["size"]] != head["hash"]:
                 yield f"{place} another line {head['size']} of its log: it has two histories"
+
+
+def _hidden(books: Books, theirs: Exhibits) -> Iterator[str]:
+    """Runs that a shop has accepted for the league, and rounds that it answered, against the log."""
+    begun = {line.body["run"] for line in theirs.log if line.kind == "run"}
+    charged: set[tuple[str, object]] = set()
+    for entry in books.entries:
+        body = entry.body
+        if entry.kind == "reserve" and body.get("asked_by") == books.league:
+            run = body.get("again") or body["run"]
+            if run not in begun:
+                place = f"entry {entry.sequence} of {books.shop}"
+                yield f"{place}: it accepted the run {run}, of which the log has nothing: hidden, or older"
+        elif entry.kind == "charge":
+            charged.add((_paid_for(books, body["run"]), body.get("round")))
+    for line in theirs.log:
+        if line.kind != "round" or books.shop not in line.body["answered"]:
+            continue
+        run, round_ = line.body["run"], line.body["round"]
+        if (run, round_) not in charged:
+            place = f"line {line.sequence} of the log: {books.shop} answered round {round_} of {run}"
+            yield f"{place}, and its ledger has no charge for it: cut, or older"
+
+
+def _paid_for(books: Books, run: str) -> str:
+    """The run that a reservation pays for."""
+    for entry in books.entries:
+        if entry.kind == "reserve" and entry.body["run"] == run:
+            return str(entry.body.get("again") or run)
+    return run
 
 
 def _logs(one: Exhibits, other: Exhibits) -> Iterator[str]:
@@ -99,27 +138,25 @@ def _logs(one: Exhibits, other: Exhibits) -> Iterator[str]:
             return
 
 
-def _heads(shown: Sequence[tuple[str, Books]], keys: set[str]) -> Iterator[str]:
+def _heads(shown: Sequence[tuple[str, Books]], signers: set[str]) -> Iterator[str]:
     """The coordinator's words on its log, as shops wrote them down: one history, and never shorter."""
     known: dict[tuple[str | None, int], tuple[str, str]] = {}
+    doubt = "" if signers else " (or a shop made one up: give --coordinator)"
     for source, books in shown:
         before = 0
         for entry, head in heads_of(books):
             place = f"{source}, entry {entry.sequence}"
+            if signers and not _signed(head, books, signers):
+                yield f"{place}: {books.shop} has written down a head that the coordinator has not signed"
+                continue
             size, hash_ = int(head["size"]), str(head["hash"])
             if size < before:
-                yield f"{place}: the coordinator's log went back from {before} to {size} lines"
+                yield f"{place}: the coordinator's log went back from {before} to {size} lines{doubt}"
             before = max(before, size)
             first, seen = known.setdefault((books.league, size), (place, hash_))
             if seen != hash_:
-                yield f"{first} and {place}: the coordinator showed two histories of {size} lines"
-            if keys and not any(_signed(head, books.league or "", key) for key in keys):
-                yield f"{place}: the head of the coordinator's log is not signed by it"
+                yield f"{first} and {place}: the coordinator showed two histories of {size} lines{doubt}"
 
 
-def _signed(head: Mapping[str, Any], league: str, key: str) -> bool:
-    try:
-        LogHead.model_validate({**head, "league": league}).check(key)
-    except (VerificationError, ValueError):
-        return False
-    return True
+def _signed(head: Mapping[str, Any], books: Books, signers: set[str]) -> bool:
+    return any(signed_head(head, books.league or "", key) for key in signers)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hansa import __version__
+from hansa.audit.binding import unbound
 from hansa.audit.derive import derive
 from hansa.audit.document import ATTESTED, Derived, Report
 from hansa.audit.evidence import Exhibits, read_evidence
@@ -23,17 +24,8 @@ from hansa.audit.signing import open_report
 from hansa.errors import VerificationError
 from hansa.secagg.roster import Roster
 
+_ODD = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError, RecursionError)
 _PRECISION = 1e-4  # another version of the accountant may differ by a step of its grid
-_WORDS = (
-    "protection",
-    "risks",
-    "accounting",
-    "guarantee.claim",
-    "guarantee.variant",
-    "trust",
-    "unit",
-    "budget",
-)
 
 
 @dataclass(frozen=True)
@@ -94,9 +86,15 @@ def verify(content: bytes, source: str, trusted: Trusted | None = None) -> Verdi
         verdict.findings.append(str(error))
         return verdict
     verdict.report, statement = report, report.statement
-    verdict.exhibits = found = read_evidence(statement.evidence, report.signature.key)
+    try:
+        verdict.exhibits = found = read_evidence(statement.evidence, report.signature.key)
+    except _ODD as error:
+        verdict.findings.append(f"its evidence cannot be read: {type(error).__name__}: {error}")
+        return verdict
     verdict.findings += found.findings
     verdict.findings += _signer(report, found)
+    if not verdict.findings:
+        verdict.findings += _bound(report, found, trusted)
     if not verdict.findings:
         _recompute(report, found, verdict)
     _authenticate(report, found, trusted, verdict)
@@ -125,6 +123,15 @@ def _signer(report: Report, found: Exhibits) -> Iterator[str]:
         yield "a statement is of another league than the log"
 
 
+def _bound(report: Report, found: Exhibits, trusted: Trusted) -> list[str]:
+    kind = report.statement.kind
+    coordinator = report.signature.key if kind == "federation" else trusted.coordinator
+    try:
+        return list(unbound(kind, found, coordinator))
+    except _ODD as error:
+        return [f"its evidence says nothing that can be understood: {type(error).__name__}: {error}"]
+
+
 def _recompute(report: Report, found: Exhibits, verdict: Verdict) -> None:
     statement = report.statement
     try:
@@ -132,17 +139,14 @@ def _recompute(report: Report, found: Exhibits, verdict: Verdict) -> None:
             verdict.findings += gaps(found)
             verdict.notes += oddities(found)
         again = derive(statement.kind, found, statement.guarantee.overlap)
-    except (ValueError, KeyError, TypeError, OverflowError, ArithmeticError, IndexError) as error:
+    except _ODD as error:
         verdict.findings.append(f"its figures cannot be recomputed: {type(error).__name__}: {error}")
         return
     stated = statement.model_dump(mode="json", include=set(Derived.model_fields))
-    other = statement.identity.program != __version__
-    for path, said, found_ in differences(stated, again.model_dump(mode="json")):
-        line = f"{path} is {_short(said)}, and by the evidence {_short(found_)}"
-        if other and path.startswith(_WORDS) and isinstance(said, str) and isinstance(found_, str):
-            verdict.notes.append(f"{path}: worded by version {statement.identity.program}, not recomputed")
-        else:
-            verdict.findings.append(line)
+    program = statement.identity.program
+    hint = "" if program == __version__ else f" (made by version {program}, this is {__version__})"
+    for path, said, other in differences(stated, again.model_dump(mode="json")):
+        verdict.findings.append(f"{path} is {_short(said)}, and by the evidence {_short(other)}{hint}")
 
 
 def _authenticate(report: Report, found: Exhibits, trusted: Trusted, verdict: Verdict) -> None:

@@ -65,6 +65,7 @@ _GRID_MARGIN = 1e-6
 _LARGEST_SCALE = 1e6
 _LARGEST_AT_GRID = 20.0
 _LARGEST_PLD_EPSILON = 2000.0
+_MOST_PLD_LEAVES = 20
 
 Curve = npt.NDArray[np.float64]
 Others = tuple[tuple[DpEvent, int], ...]
@@ -108,7 +109,11 @@ def merged(counts: Mapping[DpEvent, int]) -> tuple[float, Others]:
 
 def grid_for(others: Others, rough: float, grid: float = _GRID) -> float | None:
     """Spacing of the loss distribution of an epsilon near ``rough``; None where there is none to be had."""
-    if rough > _LARGEST_PLD_EPSILON or any(isinstance(leaf, RenyiEvent) for leaf, _ in others):
+    if (
+        len(others) > _MOST_PLD_LEAVES
+        or rough > _LARGEST_PLD_EPSILON
+        or any(isinstance(leaf, RenyiEvent) for leaf, _ in others)
+    ):
         return None
     if any(isinstance(leaf, MixtureOfGaussiansDpEvent) for leaf, _ in others):
         grid = max(grid, _COARSE_GRID)

@@ -23,6 +23,9 @@ Part = tuple[float, float, int] | tuple[Literal["skellam"], float, int, int, int
 
 NON_PRIVATE = dp_accounting.NonPrivateDpEvent()
 _NO_NOISE = 1e-3
+_LARGEST = 1e30
+MOST_PARTS, MOST_SUMS = 1_000, 1_000_000
+"""Of an event that somebody wrote: what an accountant can be asked for without end is refused."""
 
 
 def gaussian(noise_multiplier: float, sampling_rate: float = 1.0, count: int = 1) -> DpEvent:
@@ -71,8 +74,10 @@ def from_parts(parts: Sequence[Part]) -> DpEvent:
     """The event that ``to_parts`` gave; of several parts, their composition.
 
     Raises:
-        ValueError: A part was written by nobody here.
+        ValueError: A part was written by nobody here, has no meaning, or is of more sums than can be.
     """
+    if not 0 < len(parts) <= MOST_PARTS:
+        raise ValueError(f"an event of {len(parts):,} parts")
     events = [_from_part(part) for part in parts]
     return events[0] if len(events) == 1 else compose(events)
 
@@ -80,10 +85,23 @@ def from_parts(parts: Sequence[Part]) -> DpEvent:
 def _from_part(part: Part) -> DpEvent:
     if len(part) == 5:
         kind, variance, squared, absolute, count = part
-        if kind != "skellam":
-            raise ValueError(f"the event {kind} has no written form")
-        return skellam(float(variance), int(squared), int(absolute), count)
-    return gaussian(*part)
+        sound = _positive(variance) and _whole(squared) and _whole(absolute) and _whole(count)
+        if kind != "skellam" or not sound or absolute**2 < squared or count > MOST_SUMS:
+            raise ValueError(f"no event is written as {part!r:.80}")
+        return skellam(float(variance), squared, absolute, count)
+    multiplier, rate, count = part
+    sound = (multiplier == 0 or _positive(multiplier)) and _positive(rate) and rate <= 1 and _whole(count)
+    if not sound or count > MOST_SUMS:
+        raise ValueError(f"no event is written as {part!r:.80}")
+    return gaussian(float(multiplier), float(rate), count)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST
 
 
 def skellam(variance: float, squared: int, absolute: int, count: int = 1) -> DpEvent:

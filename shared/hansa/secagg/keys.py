@@ -28,6 +28,8 @@ SEALING = 12 + 16
 """Bytes that an envelope is longer than its content: nonce and tag."""
 
 _FIELD = 2**255 - 19
+_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL = {0, 1, _FIELD - 1, _EIGHTH, _FIELD - _EIGHTH}  # y of the points whose order divides 8
 
 
 def _label(label: str) -> bytes:
@@ -54,6 +56,15 @@ def derive(secret: bytes, salt: bytes, label: str, *parts: bytes) -> bytes:
     return HKDF(SHA256(), SECRET, salt, _label(label) + frame(*parts)).derive(secret)
 
 
+def is_sound(public: bytes) -> bool:
+    """Whether an Ed25519 public key is in canonical form and not of small order.
+
+    A signature of a key of small order can be valid for any message (RFC 8032, section 8.9).
+    """
+    y = int.from_bytes(public, "little") & ((1 << 255) - 1)
+    return len(public) == SECRET and y < _FIELD and y not in _SMALL
+
+
 def sign(key: Ed25519PrivateKey, label: str, *parts: bytes) -> bytes:
     """A signature of the parts under this label."""
     return key.sign(_label(label) + digest(label, *parts))
@@ -66,6 +77,8 @@ def verify(public: bytes, signature: bytes, label: str, *parts: bytes) -> bool:
 
 @lru_cache(maxsize=4096)  # a simulation's shops all check the same signatures in one process
 def _verify(public: bytes, signature: bytes, message: bytes) -> bool:
+    if not is_sound(public):
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):

@@ -18,7 +18,7 @@ from functools import cached_property
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from hansa.errors import RefusalError, UsageError
-from hansa.secagg.keys import SECRET, digest
+from hansa.secagg.keys import SECRET, digest, is_sound
 from hansa.secagg.parameters import LEAST_SHOPS, MOST_SHOPS, NAME_RULE, RoundParameters, is_name
 
 
@@ -94,7 +94,7 @@ def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
 
 
 def _is_key(key: object) -> bool:
-    if not isinstance(key, bytes) or len(key) != SECRET:
+    if not isinstance(key, bytes) or len(key) != SECRET or not is_sound(key):
         return False
     try:
         Ed25519PublicKey.from_public_bytes(key)

@@ -13,7 +13,7 @@ from hansa_simulations.bench import timing
 
 
 def inference(
-    shadows: Annotated[int, typer.Option(min=8, help="Models of each claim.")] = 64,
+    shadows: Annotated[int, typer.Option(min=32, help="Models of each claim.")] = 64,
     targets: Annotated[int, typer.Option(min=5, help="Customers whose purchases are inferred.")] = 150,
     out: Annotated[
         Path | None, typer.Option(help="Write inference.json and inference.md into this folder.")
@@ -29,7 +29,7 @@ def inference(
 
         hansa bench inference
 
-        hansa bench inference --shadows 16 --targets 30
+        hansa bench inference --shadows 32 --targets 30
     """
     from hansa_simulations.bench.commands import finish
 
@@ -61,7 +61,7 @@ def measure(shadows: int, targets: int, scenario: str = "ml-100k") -> timing.Doc
     for federation, name, method, dp, claim in cells:
         timing.say(f"membership, {name}, {method}, {dp}, {claim or 'no'} epsilon")
         settings = FEW_ROUNDS.get(method, {}) if federation is small else {}
-        level = (1 - CONFIDENCE) / (4 * len(cells))
+        level = (1 - CONFIDENCE) / len(cells)
         result = attack_membership(
             federation, method, dp, claim, shadows=shadows, level=level, settings=settings
         )

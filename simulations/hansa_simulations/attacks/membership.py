@@ -3,7 +3,7 @@
 Shadow federations by the real engine, each on a random half of the customers; the likelihood ratio attack of
 Carlini et al. 2022 (arXiv 2112.03570), customer by customer: what a model says of a customer is compared with
 what models say that had them, and with what models say that had not. The adversary knows everybody's
-histories, plan and settings, and has the released arrays. Models are judged by shadows other than themselves.
+histories, plan and settings, and has the released arrays. Half of the models are judged by the other half.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ Mask = npt.NDArray[np.bool_]
 
 RATES = (0.001, 0.01)
 """False positive rates at which an attack is judged."""
+FEWEST = 32
+"""Models that a refutation takes: limits over fewer are too rough."""
 _SMALLEST = 1e-9
 
 
@@ -74,9 +76,9 @@ def attack_membership(
         method: The method of learning.
         dp: The DP model; ``none`` shows what the attack can do.
         claim: Epsilon of each run; None with ``none``.
-        shadows: How many models, at least 8.
+        shadows: How many models; below 32 limits are too rough to refute anything.
         seed: Of who is in which model; noise is the operating system's.
-        level: Probability that a limit on a rate is wrong.
+        level: Probability that one of the limits is wrong, about.
         settings: Of the method, beside the recommended ones.
     """
     customers = declared(federation.customers)
@@ -89,7 +91,7 @@ def attack_membership(
     }
     bound, refuted = 0.0, False
     for rate in RATES:
-        rates = rates_at(ratios, found.present, rate, level)
+        rates = rates_at(ratios, found.present, rate, level / (2 * len(RATES)))
         ceiling = min(1.0, math.exp(min(found.claimed, 700.0)) * rates.false_high + delta)
         figures |= {
             f"tpr_at_{rate:g}": rates.true,
@@ -99,7 +101,7 @@ def attack_membership(
         }
         if rates.true_low > delta:
             bound = max(bound, math.log((rates.true_low - delta) / max(rates.false_high, _SMALLEST)))
-        refuted |= rates.true_low > ceiling
+        refuted |= rates.true_low > ceiling and shadows >= FEWEST
     claimed = found.claimed if math.isfinite(found.claimed) else None
     return AttackResult(
         attack="membership",
@@ -198,37 +200,34 @@ def statistics(plan: Plan, state: State, customers: Histories) -> Floats:
 
 
 def likelihood_ratios(found: Shadows) -> Floats:
-    """Log likelihood ratio of every model and customer, by the other models: float64 [models, customers].
+    """Log likelihood ratio of every model and customer: float64 [models, customers].
 
-    Normal distributions by customer, of the statistics one by one; the spread is that of all models with
-    the customer's mean for "in" or "out" taken away.
+    Each half of the models is judged by the other. Normal distributions by customer, of the statistics one by
+    one; the spread is that within "in" and within "out" together.
     """
+    half = len(found.present) // 2
+    first, second = slice(None, half), slice(half, None)
     total = np.zeros(found.present.shape)
-    for values in np.moveaxis(found.said, 2, 0):
-        inside = _others(values, found.present)
-        outside = _others(values, ~found.present)
-        spread = np.sqrt(_spread(values, found.present))
-        flat = spread > 0
-        safe = np.where(flat, spread, 1.0)
-        ratio = norm.logpdf(values, inside, safe) - norm.logpdf(values, outside, safe)
-        total += np.where(flat, ratio, 0.0)
+    for judged, known in ((first, second), (second, first)):
+        for values in np.moveaxis(found.said, 2, 0):
+            total[judged] += _ratio(values[judged], values[known], found.present[known])
     return total
 
 
-def _others(values: Floats, chosen: Mask) -> Floats:
-    """Mean over the chosen models other than the one that is judged."""
-    sums, counts = (values * chosen).sum(axis=0), chosen.sum(axis=0)
-    kept = counts - chosen
-    return np.asarray((sums - values * chosen) / np.maximum(kept, 1))
+def _ratio(values: Floats, known: Floats, present: Mask) -> Floats:
+    """Of one statistic, by models that are not judged."""
+    inside, outside = _mean(known, present), _mean(known, ~present)
+    left = known - np.where(present, inside, outside)
+    spread = np.sqrt((left**2).sum(axis=0) / max(1, len(known) - 2))
+    counts = present.sum(axis=0)
+    usable = (spread > 0) & (counts > 0) & (counts < len(known))
+    safe = np.where(usable, spread, 1.0)
+    ratio = norm.logpdf(values, inside, safe) - norm.logpdf(values, outside, safe)
+    return np.asarray(np.where(usable, ratio, 0.0))
 
 
-def _spread(values: Floats, present: Mask) -> Floats:
-    """Variance within "in" and "out" together: float64 [customers]."""
-    left = np.zeros(values.shape)
-    for chosen in (present, ~present):
-        mean = (values * chosen).sum(axis=0) / np.maximum(chosen.sum(axis=0), 1)
-        left += chosen * (values - mean) ** 2
-    return np.asarray(left.sum(axis=0) / max(1, len(values) - 2))
+def _mean(values: Floats, chosen: Mask) -> Floats:
+    return np.asarray((values * chosen).sum(axis=0) / np.maximum(chosen.sum(axis=0), 1))
 
 
 @dataclass(frozen=True)

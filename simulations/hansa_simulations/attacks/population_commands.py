@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ def membership(
     method: Method = None,
     dp: Dp = None,
     epsilon: Epsilon = None,
-    shadows: Annotated[int, typer.Option(min=8, help="Models of each claim.")] = 64,
+    shadows: Annotated[int, typer.Option(min=16, help="Models of each claim; 32 or more to refute.")] = 64,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
@@ -49,7 +50,7 @@ def membership(
 
         hansa audit attack membership
 
-        hansa audit attack membership --scenario ml-100k --dp none --shadows 16
+        hansa audit attack membership --scenario ml-100k --dp none
     """
     from hansa_simulations.attacks.membership import attack_membership, told
     from hansa_simulations.attacks.report import aligned, finish, tell
@@ -59,10 +60,11 @@ def membership(
     results = []
     for name, model, claim in claims:
         tell(f"membership, {name}, {model}, {claim or 'no'} epsilon")
-        level = (1 - CONFIDENCE) / (4 * len(claims))
+        level = (1 - CONFIDENCE) / len(claims)
         results.append(
             attack_membership(federation, name, model, claim, shadows=shadows, seed=seed, level=level)
         )
+    results = [replace(result, confidence=CONFIDENCE) for result in results]
     heads = ("method", "dp", "claim", "auc", "told at 0.1 % false alarms", "told at 1 %")
     finish(results, out, json_, aligned([heads, *told(results)]))
 
@@ -94,9 +96,12 @@ def served(
 
     federation = load(scenario, shops)
     results = []
-    for name, model, claim in _claims(method, dp or ["distributed"], epsilon or [4.0]):
+    claims = _claims(method, dp or ["distributed"], epsilon or [4.0])
+    for name, model, claim in claims:
         tell(f"served, {name}, {model}, {claim or 'no'} epsilon")
-        results += attack_served(federation, name, model, claim, targets=targets, seed=seed)
+        level = (1 - CONFIDENCE) / (4 * len(claims))
+        results += attack_served(federation, name, model, claim, targets=targets, seed=seed, level=level)
+    results = [replace(result, confidence=CONFIDENCE) for result in results]
     heads = ("method", "dp", "claim", "served", "auc", "told at 1 % false alarms", "advantage")
     finish(results, out, json_, aligned([heads, *told(results)]))
 

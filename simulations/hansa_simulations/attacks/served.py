@@ -217,11 +217,18 @@ def _result(
     level: float,
 ) -> AttackResult:
     guilty, innocent = (np.array(column) for column in zip(*risen, strict=True))
-    threshold = float(np.quantile(innocent, 1 - _ALARM, method="higher"))
-    hits, alarms = int((guilty > threshold).sum()), int((innocent > threshold).sum())
-    low, high = clopper_pearson(hits, len(guilty), level)
+    half = len(innocent) // 2
+    threshold = float(np.quantile(innocent[:half], 1 - _ALARM, method="higher"))
+    hits, alarms = int((guilty[half:] > threshold).sum()), int((innocent[half:] > threshold).sum())
+    judged = len(guilty) - half
+    low, high = clopper_pearson(hits, judged, level)
+    _, false = clopper_pearson(alarms, judged, level)
+    exchanged = 2 * (claim or math.inf)  # one item in place of another: a customer removed and one added
+    ceiling = min(
+        1.0, math.exp(min(exchanged, 700.0)) * false + (1 + math.exp(min(claim or 0, 700.0))) * delta
+    )
     best, cut = _advantage(guilty, innocent)
-    tpr = hits / len(guilty)
+    tpr = hits / judged
     covered = "covered by the claim" if setup == "shared-only" else "epsilon says nothing of it"
     return AttackResult(
         attack="served",
@@ -238,12 +245,13 @@ def _result(
             f"tpr_at_{_ALARM:g}": tpr,
             f"tpr_at_{_ALARM:g}_low": low,
             f"tpr_at_{_ALARM:g}_high": high,
-            "fpr": alarms / len(innocent),
+            "fpr": alarms / judged,
+            "ceiling": ceiling if setup == "shared-only" else None,
             "advantage": best,
             "advantage_at": cut,
             "weight": 0.0 if setup == "alone" else 1.0 if setup == "shared-only" else weight,
         },
-        broken=False,
+        broken=setup == "shared-only" and low > ceiling,
         words=f"Of {_MEANING[setup]}: {100 * tpr:.0f} % of purchases are told at a false alarm of "
         f"{100 * _ALARM:g} %; {covered}.",
     )

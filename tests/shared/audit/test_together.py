@@ -1,4 +1,5 @@
 import shutil
+from hashlib import sha256
 
 from hansa.audit.making import make_report
 from hansa.audit.together import compare
@@ -32,9 +33,11 @@ def test_a_shop_that_rolled_back_is_found(league):
 
 def earlier(evidence, entries):
     ledger = evidence.ledgers[0]
-    return evidence.model_copy(
-        update={"ledgers": [ledger.model_copy(update={"rows": ledger.rows[:entries]})]}
-    )
+    rows = ledger.rows[:entries]
+    named = "".join(row.text for row in rows)
+    plans = [plan for plan in evidence.plans if sha256(plan.encode()).hexdigest() in named]
+    kept = ledger.model_copy(update={"rows": rows})
+    return evidence.model_copy(update={"ledgers": [kept], "plans": plans})
 
 
 def test_a_shop_with_two_histories_is_found(league, tmp_path):

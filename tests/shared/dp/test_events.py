@@ -154,10 +154,10 @@ def test_skellam_sums_are_counted_and_written_as_such():
     event = compose([skellam(900.0, 16, 10, 2), gaussian(2.0), skellam(900.0, 16, 10)])
     assert leaves(event)[SkellamEvent(900.0, 16, 10)] == 3
     assert to_parts(event)[0] == ("skellam", 900.0, 16, 10, 2)
-    with pytest.raises(ValueError, match="the event laplace has no written form"):
+    with pytest.raises(ValueError, match="no event is written as"):
         from_parts([("laplace", 900.0, 16, 10, 2)])
     for wrong in [("skellam", 900.0, 0, 10, 2), ("skellam", math.nan, 16, 10, 2)]:
-        with pytest.raises(ValueError, match="must be finite and above 0"):
+        with pytest.raises(ValueError, match="no event is written as"):
             from_parts([wrong])
 
 

@@ -30,6 +30,7 @@ from itertools import groupby
 from typing import Any
 
 from hansa.dp.accounting import DpEvent, Part, compose, epsilon, from_parts, to_parts
+from hansa.dp.events import MOST_PARTS, MOST_SUMS
 from hansa.dp.filter import RenyiFilter
 from hansa.errors import RefusalError
 
@@ -334,13 +335,18 @@ def _measure(releases: tuple[DpEvent, ...], rule: RenyiFilter) -> tuple[float, f
 
 @lru_cache(maxsize=64)
 def _decode(written: Written) -> tuple[DpEvent, ...]:
+    total = sum(count for _, count in written)
+    if not 0 < total <= MOST_SUMS or len(written) > MOST_PARTS or min(count for _, count in written) < 1:
+        raise ValueError(f"a plan of {len(written):,} kinds and {total:,} releases")
     return tuple(event for parts, count in written for event in [from_parts(parts)] * count)
 
 
 def _freeze(written: Any) -> Written:
     if isinstance(written, tuple):
         return written
-    return tuple((tuple(tuple(part) for part in parts), int(count)) for parts, count in written)
+    if any(type(count) is not int for _, count in written):
+        raise ValueError("a number of releases that is not whole")
+    return tuple((tuple(tuple(part) for part in parts), count) for parts, count in written)
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:

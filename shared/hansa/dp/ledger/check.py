@@ -93,6 +93,7 @@ def check(
         findings += _against(receipt, listed, key or _own_key(listed[0]))
     if not findings:
         findings += _broken_rule([row.parse() for row in listed])
+        findings += _reconciled(listed, key or _own_key(listed[0]))
     return sorted(findings, key=lambda finding: finding.entry)
 
 
@@ -137,6 +138,21 @@ def _against(receipt: Receipt, rows: list[Row], key: Ed25519PublicKey | None) ->
         yield Finding(number, "it is another than the receipt's: this is a fork")
 
 
+def _reconciled(rows: list[Row], key: Ed25519PublicKey | None) -> Iterator[Finding]:
+    """A reconciliation's receipt is this ledger's own, and of an entry before it."""
+    for row in rows:
+        entry = row.parse()
+        if entry.kind != "reconcile" or entry.body.get("receipt") is None:
+            continue
+        try:
+            receipt = Receipt.from_json(entry.body["receipt"])
+            problems = [*_against(receipt, rows[: row.sequence - 1], key)]
+        except (ValueError, TypeError, RecursionError):
+            problems = [Finding(0, "it is none")]
+        if problems:
+            yield Finding(row.sequence, f"its receipt: {problems[0].problem}")
+
+
 def _broken_rule(entries: list[Entry]) -> Iterator[Finding]:
     """Apply the rule to each entry; the first that breaks it ends the search."""
     account: Account | None = None
@@ -149,7 +165,7 @@ def _broken_rule(entries: list[Entry]) -> Iterator[Finding]:
                 account.apply(entry.draft)
         except RefusalError as refusal:
             problem = f"the rule does not allow it: {refusal}"
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, ArithmeticError, MemoryError) as error:
             problem = f"it says nothing that can be understood ({type(error).__name__}: {error})"
         if problem is not None:
             yield Finding(entry.sequence, problem)
@@ -168,8 +184,10 @@ def _judge(account: Account | None, draft: Draft) -> str | None:
         again = account.reserve(body["run"], releases_of(body), {})
         return "it reserves a run a second time" if again is None else _differs(again.body, body)
     if draft.kind == "charge":
+        if "bound" in body and not 0 < float(body["bound"]) < math.inf:
+            return "its bound is not above 0"
         again = account.charge(body["run"], event_of(body), {})
-        if again.body["position"] != body["position"]:
+        if type(body["position"]) is not int or again.body["position"] != body["position"]:
             return f"it charges release {body['position']} of the plan, and {again.body['position']} is next"
         return _differs(again.body, body)
     if draft.kind == "ceiling":
@@ -186,6 +204,6 @@ def _differs(expected: Mapping[str, Any], stated: Mapping[str, Any]) -> str | No
         if name not in expected:
             continue
         one, other = (math.inf if body[name] is None else float(body[name]) for body in (expected, stated))
-        if not math.isclose(one, other, rel_tol=_PRECISION, abs_tol=_PRECISION):
+        if not math.isclose(one, other, rel_tol=_PRECISION, abs_tol=1e-9):
             return f"its {name} is {other:.6g}, and by the rule {one:.6g}"
     return None

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from hansa import __version__
 from hansa.dp.ledger.account import Draft
+from hansa.secagg.keys import is_sound
 
 NOTHING = "0" * 64
 """What the first entry has for the hash of the one before."""
@@ -165,9 +166,12 @@ def public_key(hexadecimal: str) -> Ed25519PublicKey:
     """The key of 64 hexadecimal digits.
 
     Raises:
-        ValueError: They are none.
+        ValueError: They are none, or of a key of small order, whose signatures anybody can make.
     """
-    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(hexadecimal))
+    raw = bytes.fromhex(hexadecimal)
+    if not is_sound(raw):
+        raise ValueError("not a key that can be signed with")
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def public_hex(key: Ed25519PrivateKey) -> str:

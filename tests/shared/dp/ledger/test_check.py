@@ -266,7 +266,7 @@ def test_skellam_sums_are_judged_by_the_rule():
         ({"releases": part(squared=2**25)}, "its cost is"),
         ({"releases": part(variance=2.0**24)}, "the rule does not allow it"),
         ({"releases": part(variance=1.0)}, "without noise in all"),
-        ({"releases": part(variance=-1.0)}, "without noise in all"),
+        ({"releases": part(variance=-1.0)}, "nothing that can be understood"),
         ({"releases": part(squared=0)}, "nothing that can be understood"),
         ({"releases": part(kind="laplace")}, "nothing that can be understood"),
         ({"releases": part(squared=None)}, "nothing that can be understood"),
