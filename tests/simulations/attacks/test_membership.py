@@ -4,7 +4,15 @@ import pytest
 from hansa.rng import seeded_generator
 from hansa_simulations.attacks import membership
 from hansa_simulations.attacks.faults import small_federation
-from hansa_simulations.attacks.membership import Shadows, area, attack_membership, likelihood_ratios, rates_at
+from hansa_simulations.attacks.membership import (
+    Shadows,
+    area,
+    attack_membership,
+    likelihood_ratios,
+    proven_bound,
+    rates_at,
+    ratios_by,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +79,54 @@ def test_ratios_of_known_normals_reach_the_area_that_theory_says():
 def test_a_model_is_never_judged_by_itself():
     found = gaussians(1.0, models=20)
     before = likelihood_ratios(found)
-    said = found.said.copy()
-    said[3] += 0.0
-    np.testing.assert_array_equal(likelihood_ratios(Shadows(found.present, said, 1.0))[3], before[3])
-    flipped = found.present.copy()
-    flipped[3] = ~flipped[3]
-    # Who was in model 3 says nothing about the means that model 3 is compared with.
-    np.testing.assert_allclose(
-        membership._others(found.said[..., 0], found.present)[3],
-        membership._others(found.said[..., 0], flipped | (np.arange(20) != 3)[:, None] & found.present)[3],
-    )
+    present = found.present.copy()
+    present[3] = ~present[3]
+    after = likelihood_ratios(Shadows(present, found.said, 1.0))
+    np.testing.assert_array_equal(after[3], before[3])
+    assert not np.array_equal(after[4], before[4])
+
+
+def test_a_few_models_tell_nothing_where_there_is_nothing():
+    areas = []
+    for seed in range(40):
+        random = seeded_generator(seed, "nothing")
+        present = random.random((8, 300)) < 0.5
+        ratios = likelihood_ratios(Shadows(present, random.standard_normal((8, 300, 2)), 1.0))
+        areas.append(area(ratios[present], ratios[~present]))
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.01)  # 0.547 where the spread knows the model judged
+
+
+def test_a_customer_of_whom_only_one_world_is_known_is_not_guessed():
+    found = gaussians(1.0, models=6)
+    present = found.present.copy()
+    present[:, 0], present[:, 1] = True, False
+    known = np.arange(6) < 5
+    ratios = ratios_by(Shadows(present, found.said, 1.0), known, ~known)
+    assert (ratios[:, :2] == 0).all()
+    assert (ratios != 0).any()
+
+
+def sure(epsilon, models, customers, share, random):
+    """The hardest mechanism for a bound: it calls some customers, e^epsilon times as often if they are in."""
+    present = random.random((models, customers)) < 0.5
+    said = random.random(present.shape) < share * np.where(present, np.exp(epsilon), 1.0)
+    return Shadows(present, said[..., None].astype(np.float64), epsilon)
+
+
+@pytest.mark.parametrize(("epsilon", "share"), [(1.0, 0.2), (2.0, 0.1), (4.0, 0.002), (4.0, 0.01)])
+def test_bounds_hold_where_the_claim_is_all_used_up(epsilon, share):
+    random = seeded_generator(0, "sure")
+    bounds = [proven_bound(sure(epsilon, 16, 100, share, random), 0.0, 0.05)[0] for _ in range(100)]
+    assert (
+        sum(bound > epsilon for bound in bounds) <= 11
+    )  # 5 of 100 are allowed; chance makes that more than 11 in 0.4 %
+    assert max(bounds) > 0
+
+
+def test_most_of_what_a_mechanism_tells_is_proven():
+    random = seeded_generator(1, "sure")
+    flipped = sure(2.0, 64, 400, 0.1192, random)  # randomised response: 0.8808 against 0.1192
+    assert 1.6 < proven_bound(flipped, 0.0, 0.01)[0] < 2.0
 
 
 def test_limits_hold_the_rate():
