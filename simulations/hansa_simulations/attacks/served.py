@@ -3,8 +3,8 @@
 After Calandrino et al. 2011 ("You might also like", IEEE S&P). The adversary knows some items that the target
 has, and asks the shop before and after the target's purchase: what is ``similar`` to each of them, what goes
 ``together`` with all of them, and what is recommended to an account that has just these. How far the
-suspected item has risen is the score, each kind of answer counting alike. The shop's own serving code answers,
-in three set-ups side by side: the blend that a member of the league serves, the shop alone, and
+suspected item has risen is the score, each kind of answer counting alike. The shop's own serving code
+answers, in three set-ups side by side: the blend that a member of the league serves, the shop alone, and
 ``shared-only``. Epsilon says nothing of the first two, which use exact data. The league is trained anew for
 each trial, with the noise of its claim. Reasons name items of the asker's own history, so they tell nothing
 more of others.
@@ -266,6 +266,12 @@ def _advantage(guilty: Floats, innocent: Floats) -> tuple[float, float]:
     return max(gains, default=(0.0, 0.0))
 
 
+def _served_by(result: AttackResult) -> str:
+    """The set-up; of the blend with the league's share, which is 0 where the shop serves alone after all."""
+    setup, weight = result.figures["setup"], float(result.figures["weight"] or 0)
+    return f"{setup}, {weight:.0%} of the league" if setup == "blend" else str(setup)
+
+
 def told(results: Sequence[AttackResult]) -> list[list[str]]:
     """Rows of a table: claim, set-up, area, share of purchases that are told."""
     rows = []
@@ -277,7 +283,7 @@ def told(results: Sequence[AttackResult]) -> list[list[str]]:
                 each.method,
                 each.dp,
                 "-" if each.claimed is None else f"{each.claimed:g}",
-                str(each.figures["setup"]),
+                _served_by(each),
                 f"{figures['auc']:.3f}",
                 f"{rate:.0f} % ({low:.0f} to {high:.0f})",
                 f"{figures['advantage']:.2f}",

@@ -28,7 +28,8 @@ def test_what_uses_exact_data_tells_and_what_does_not_hardly(found):
 
 def test_the_table_has_a_row_a_set_up(found):
     rows = served.told(list(found.values()))
-    assert [row[3] for row in rows] == list(SETUPS)
+    weight = found["blend"].figures["weight"]
+    assert [row[3] for row in rows] == [f"blend, {weight:.0%} of the league", *SETUPS[1:]]
     assert [row[2] for row in rows] == ["-", "-", "2"]
 
 
