@@ -93,7 +93,8 @@ def text(found: timing.Document) -> list[str]:
         f"{found['shadows']} models of each claim, each of a random half of the customers, by the real "
         "engine; an adversary who knows everybody's histories. Told: members at a false alarm of so many "
         "others, and what the claim allows at the upper limit of the false alarms. At least: lower bounds on "
-        f"epsilon, {100 * found['confidence']:g} % for all of them together.",
+        f"epsilon, {100 * found['confidence']:g} % for all of them together. Claims are at delta "
+        f"{models[0]['delta']:g}.",
         "",
         *timing.table(
             ["data", "method", "DP model", "claim", "at least", "AUC", "told at 0.1 %", "told at 1 %"],

@@ -23,7 +23,7 @@ from hansa.dp.accounting import compose, epsilon
 from hansa.dp.ledger import Budget, Ledger
 from hansa.dp.ledger.account import event_of
 from hansa.dp.private_sum import DpModel, Table
-from hansa.figures import declared, default_delta
+from hansa.figures import declared
 from hansa.models.base import State
 from hansa.plan import DP_MODELS, Plan, make_plan, parse_plan
 from hansa.recommended import recommended_settings
@@ -38,6 +38,8 @@ from hansa_simulations.federation import Federation
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+DELTA = 1e-7
+"""Of the claims: what is proven of guesses takes a term that grows with delta, customers and models."""
 RATES = (0.001, 0.01)
 """False positive rates at which an attack is judged."""
 _LIMITS = 2 * len(RATES)  # of true and false positives
@@ -84,19 +86,18 @@ def attack_membership(
         settings: Of the method, beside the recommended ones.
     """
     customers = declared(federation.customers)
-    delta = default_delta(customers)
-    plan = _plan(federation, method, dp, claim, delta, customers, dict(settings or {}))
+    plan = _plan(federation, method, dp, claim, DELTA, customers, dict(settings or {}))
     found = train_shadows(federation, plan, shadows, seeded_generator(seed, "shadows"))
     ratios = likelihood_ratios(found)
     figures: dict[str, float | int | str | bool | None] = {
         "auc": area(ratios[found.present], ratios[~found.present])
     }
-    bound, guessed = proven_bound(found, delta, level)
+    bound, guessed = proven_bound(found, DELTA, level)
     figures |= guessed
     refuted = bound > found.claimed
     for rate in RATES:
         rates = rates_at(ratios, found.present, rate, level / _LIMITS)
-        ceiling = min(1.0, math.exp(min(found.claimed, 700.0)) * rates.false_high + delta)
+        ceiling = min(1.0, math.exp(min(found.claimed, 700.0)) * max(rate, rates.false_high) + DELTA)
         figures |= {
             f"tpr_at_{rate:g}": rates.true,
             f"tpr_at_{rate:g}_low": rates.true_low,
@@ -109,7 +110,7 @@ def attack_membership(
         method=method,
         dp=dp,
         claimed=claimed,
-        delta=delta,
+        delta=DELTA,
         bound=bound,
         confidence=1 - level,
         trials=found.present.size,

@@ -5,6 +5,7 @@ from hansa.rng import seeded_generator
 from hansa_simulations.attacks import membership
 from hansa_simulations.attacks.faults import small_federation
 from hansa_simulations.attacks.membership import (
+    Rates,
     Shadows,
     area,
     attack_membership,
@@ -26,11 +27,20 @@ def test_without_noise_members_are_told_and_with_it_hardly(federation):
     assert plain.claimed is None
     assert plain.figures["auc"] > 0.9
     assert plain.figures["tpr_at_0.01"] > 0.5
+    assert plain.bound > 4  # of 5.7 that as many guesses could show at most, all of them right
     assert private.claimed == pytest.approx(1.0, rel=1e-3)
     assert private.figures["auc"] < 0.65
     assert not plain.broken
     assert not private.broken
     assert "the claim allows" in private.words
+
+
+def test_what_a_claim_allows_is_no_less_than_at_the_rate_itself(federation, monkeypatch):
+    nobody = Rates(true=0.0, true_low=0.0, true_high=0.0, false_high=0.0)
+    monkeypatch.setattr(membership, "rates_at", lambda *arguments: nobody)
+    found = attack_membership(federation, "popularity", "central", 1.0, shadows=8)
+    for rate in membership.RATES:
+        assert found.figures[f"ceiling_at_{rate:g}"] == pytest.approx(np.e * rate, rel=1e-3)
 
 
 @pytest.mark.parametrize("method", ["popularity", "dpsgd"])
