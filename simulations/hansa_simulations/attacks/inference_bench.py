@@ -65,7 +65,7 @@ def measure(shadows: int, targets: int, scenario: str = "ml-100k") -> timing.Doc
         result = attack_membership(
             federation, method, dp, claim, shadows=shadows, level=level, settings=settings
         )
-        cases.append({"scenario": name, **result.to_json()})
+        cases.append({"scenario": name, **result.to_json(), "confidence": CONFIDENCE})
     for federation, name in ((small, "generated"), (real, scenario)):
         for claim in (1.0, 4.0):
             timing.say(f"served, {name}, {claim:g}")
@@ -92,10 +92,12 @@ def text(found: timing.Document) -> list[str]:
         "",
         f"{found['shadows']} models of each claim, each of a random half of the customers, by the real "
         "engine; an adversary who knows everybody's histories. Told: members at a false alarm of so many "
-        "others, and what the claim allows at the upper limit of the false alarms.",
+        "others, and what the claim allows at the upper limit of the false alarms. At least: lower bounds on "
+        f"epsilon, {100 * found['confidence']:g} % for all of them together. Claims are at delta "
+        f"{models[0]['delta']:g}.",
         "",
         *timing.table(
-            ["data", "method", "DP model", "claim", "AUC", "told at 0.1 %", "told at 1 %"],
+            ["data", "method", "DP model", "claim", "at least", "AUC", "told at 0.1 %", "told at 1 %"],
             [
                 [case["scenario"], *row]
                 for case, row in zip(models, membership.told(_results(models)), strict=True)

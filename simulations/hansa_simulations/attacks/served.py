@@ -3,10 +3,11 @@
 After Calandrino et al. 2011 ("You might also like", IEEE S&P). The adversary knows some items that the target
 has, and asks the shop before and after the target's purchase: what is ``similar`` to each of them, what goes
 ``together`` with all of them, and what is recommended to an account that has just these. How far the
-suspected item has risen is the score. The shop's own serving code answers, in three set-ups side by side:
-the blend that a member of the league serves, the shop alone, and ``shared-only``. Epsilon says nothing of the
-first two, which use exact data. The league is trained anew for each trial, with the noise of its claim.
-Reasons name items of the asker's own history, so they tell nothing more of others.
+suspected item has risen is the score, each kind of answer counting alike. The shop's own serving code
+answers, in three set-ups side by side: the blend that a member of the league serves, the shop alone, and
+``shared-only``. Epsilon says nothing of the first two, which use exact data. The league is trained anew for
+each trial, with the noise of its claim. Reasons name items of the asker's own history, so they tell nothing
+more of others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from hansa.recommend import fit_blend
 from hansa.recommended import recommended_settings
 from hansa.rng import Generator, Source, seeded_generator
 from hansa.schema import Histories
-from hansa_client.serving.lists import Serving
+from hansa_client.serving.lists import Ranked, Serving
 from hansa_client.shop import LocalShop
 from hansa_simulations.attacks.bounds import clopper_pearson
 from hansa_simulations.attacks.membership import area
@@ -188,7 +189,7 @@ def _without(histories: Histories, target: Target, other: int | None) -> Histori
 def _answers(
     league: _League, fitted: FittedOwn, weight: float, histories: Histories, target: Target
 ) -> dict[str, float]:
-    """How high the suspected item stands in the answers of each set-up: sum of reciprocal ranks."""
+    """How high the suspected item stands in the answers of each set-up, see ``_standing``."""
     own, state, method = fitted.model.refit(histories), league.train(histories), league.plan.learner
     plain: dict[str, Any] = {"n_items": histories.n_items}
     setups = {
@@ -196,12 +197,21 @@ def _answers(
         "alone": Serving(**plain, own=own),
         "shared-only": Serving(**plain, own=None, method=method, state=state),
     }
-    return {name: sum(_standing(serving, int(probe), target.item) for probe in target.known)
-            for name, serving in setups.items()}  # fmt: skip
+    return {name: _standing(serving, target) for name, serving in setups.items()}
 
 
-def _standing(serving: Serving, probe: int, item: int) -> float:
-    listed, _ = serving.related([probe], _LISTED)
+def _standing(serving: Serving, target: Target) -> float:
+    """Sum of reciprocal ranks of the suspected item: what is similar to a known one on average, what goes
+    together with all of them, and what is recommended to an account that has just these."""
+    known = target.known.tolist()
+    similar = [_reciprocal(serving.related([probe], _LISTED)[0], target.item) for probe in known]
+    together = _reciprocal(serving.related(known, _LISTED)[0], target.item)
+    account = Histories(np.array([0, len(known)], dtype=np.int64), target.known, serving.n_items)
+    recommended = _reciprocal(serving.lists(account, _LISTED)[0], target.item)
+    return sum(similar) / len(similar) + together + recommended
+
+
+def _reciprocal(listed: Sequence[Ranked], item: int) -> float:
     places = [place for place, ranked in enumerate(listed, start=1) if ranked.item == item]
     return 1 / places[0] if places else 0.0
 
@@ -264,6 +274,12 @@ def _advantage(guilty: Floats, innocent: Floats) -> tuple[float, float]:
     return max(gains, default=(0.0, 0.0))
 
 
+def _served_by(result: AttackResult) -> str:
+    """The set-up; of the blend with the league's share, which is 0 where the shop serves alone after all."""
+    setup, weight = result.figures["setup"], float(result.figures["weight"] or 0)
+    return f"{setup}, {weight:.0%} of the league" if setup == "blend" else str(setup)
+
+
 def told(results: Sequence[AttackResult]) -> list[list[str]]:
     """Rows of a table: claim, set-up, area, share of purchases that are told."""
     rows = []
@@ -275,7 +291,7 @@ def told(results: Sequence[AttackResult]) -> list[list[str]]:
                 each.method,
                 each.dp,
                 "-" if each.claimed is None else f"{each.claimed:g}",
-                str(each.figures["setup"]),
+                _served_by(each),
                 f"{figures['auc']:.3f}",
                 f"{rate:.0f} % ({low:.0f} to {high:.0f})",
                 f"{figures['advantage']:.2f}",
