@@ -166,6 +166,32 @@ def test_a_shop_whose_budget_is_spent_says_so_and_the_others_go_on(league):
     books_agree(league, "without-east")
 
 
+def test_the_reports_of_everybody_are_in_order_and_agree_with_each_other(league, tmp_path):
+    homes = {"coordinator": league.coordinator, **{name: league.shop(name) for name in SHOPS}}
+    for name, home in homes.items():
+        league.hansa("audit", "report", str(home), "--out", str(tmp_path / name))
+    files = [str(tmp_path / name / "audit-report.json") for name in homes]
+    league.server("roster", "--out", str(tmp_path / "roster.json"))
+    signer = league.json((league.shop("east") / "invitation.json").read_text())["signer"]
+    trusted = ("--roster", str(tmp_path / "roster.json"), "--coordinator", signer)
+    found = league.json(league.hansa("audit", "verify", *files, *trusted, "--json"))
+    assert found["between"] == []
+    assert [each["findings"] for each in found["reports"]] == [[]] * 5
+    assert all(each["authenticated"] for each in found["reports"])
+    whole, *shops = [json.loads((tmp_path / name / "audit-report.json").read_bytes()) for name in homes]
+    runs = {run["run"] for run in whole["statement"]["runs"]}
+    assert {"first-local", "first-distributed", "killed-link-distributed", "without-east"} <= runs
+    refused = {(each["shop"], each["run"]) for each in whole["statement"]["budget"]["refusals"]}
+    assert ("east", "without-east") in refused
+    assert whole["statement"]["budget"]["restarts"]  # of the run whose SuperLink was killed
+    for name, report in zip(SHOPS, shops, strict=True):
+        statement = report["statement"]
+        assert {"first-local", "first-distributed"} <= {run["run"] for run in statement["runs"]}
+        if name == "east":
+            assert statement["budget"]["changes"]
+            assert "without-east" in {each["run"] for each in statement["budget"]["refusals"]}
+
+
 def crafted(league, name, **changed):
     """A plan that the coordinator's commands would not make."""
     plan = parse_plan((league.coordinator / "runs" / "first-local" / "plan.json").read_text())
@@ -298,29 +324,3 @@ def test_nothing_but_what_a_node_needs_is_reached_from_a_shops_side(league, path
         answer.read()
         assert answer.status == 403, (method, path)
     connection.close()
-
-
-def test_the_reports_of_everybody_are_in_order_and_agree_with_each_other(league, tmp_path):
-    homes = {"coordinator": league.coordinator, **{name: league.shop(name) for name in SHOPS}}
-    for name, home in homes.items():
-        league.hansa("audit", "report", str(home), "--out", str(tmp_path / name))
-    files = [str(tmp_path / name / "audit-report.json") for name in homes]
-    league.server("roster", "--out", str(tmp_path / "roster.json"))
-    signer = league.json((league.shop("east") / "invitation.json").read_text())["signer"]
-    trusted = ("--roster", str(tmp_path / "roster.json"), "--coordinator", signer)
-    found = league.json(league.hansa("audit", "verify", *files, *trusted, "--json"))
-    assert found["between"] == []
-    assert [each["findings"] for each in found["reports"]] == [[]] * 5
-    assert all(each["authenticated"] for each in found["reports"])
-    whole, *shops = [json.loads((tmp_path / name / "audit-report.json").read_bytes()) for name in homes]
-    runs = {run["run"] for run in whole["statement"]["runs"]}
-    assert {"first-local", "first-distributed", "killed-link-distributed", "without-east"} <= runs
-    refused = {(each["shop"], each["run"]) for each in whole["statement"]["budget"]["refusals"]}
-    assert ("east", "without-east") in refused
-    assert whole["statement"]["budget"]["restarts"]  # of the run whose SuperLink was killed
-    for name, report in zip(SHOPS, shops, strict=True):
-        statement = report["statement"]
-        assert {"first-local", "first-distributed"} <= {run["run"] for run in statement["runs"]}
-        if name == "east":
-            assert statement["budget"]["changes"]
-            assert "without-east" in {each["run"] for each in statement["budget"]["refusals"]}
