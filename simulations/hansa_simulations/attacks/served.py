@@ -233,10 +233,10 @@ def _result(
     judged = len(guilty) - half
     low, high = clopper_pearson(hits, judged, level)
     _, false = clopper_pearson(alarms, judged, level)
-    exchanged = 2 * (claim or math.inf)  # one item in place of another: a customer removed and one added
-    ceiling = min(
-        1.0, math.exp(min(exchanged, 700.0)) * false + (1 + math.exp(min(claim or 0, 700.0))) * delta
-    )
+    # Two models are seen, before and after: twice the claim. One item in place of another is one customer
+    # removed and one added: twice that, and each way's delta.
+    seen = min(2 * (claim or math.inf), 300.0)
+    ceiling = min(1.0, math.exp(2 * seen) * false + (1 + math.exp(seen)) * 2 * delta)
     best, cut = _advantage(guilty, innocent)
     tpr = hits / judged
     covered = "covered by the claim" if setup == "shared-only" else "epsilon says nothing of it"
