@@ -102,16 +102,17 @@ def _shown(theirs: Exhibits, ledgers: Mapping[str, Books], signers: set[str]) ->
 def _hidden(books: Books, theirs: Exhibits) -> Iterator[str]:
     """Runs that a shop has accepted for the league, and rounds that it answered, against the log."""
     begun = {line.body["run"] for line in theirs.log if line.kind == "run"}
-    charged: set[tuple[str, object]] = set()
+    paid_for: dict[str, str] = {}
+    charged: set[tuple[str | None, object]] = set()
     for entry in books.entries:
         body = entry.body
-        if entry.kind == "reserve" and body.get("asked_by") == books.league:
-            run = body.get("again") or body["run"]
-            if run not in begun:
+        if entry.kind == "reserve":
+            run = paid_for[body["run"]] = str(body.get("again") or body["run"])
+            if run not in begun and body.get("asked_by") == books.league:
                 place = f"entry {entry.sequence} of {books.shop}"
                 yield f"{place}: it accepted the run {run}, of which the log has nothing: hidden, or older"
         elif entry.kind == "charge":
-            charged.add((_paid_for(books, body["run"]), body.get("round")))
+            charged.add((paid_for.get(body["run"]), body.get("round")))
     for line in theirs.log:
         if line.kind != "round" or books.shop not in line.body["answered"]:
             continue
@@ -119,14 +120,6 @@ def _hidden(books: Books, theirs: Exhibits) -> Iterator[str]:
         if (run, round_) not in charged:
             place = f"line {line.sequence} of the log: {books.shop} answered round {round_} of {run}"
             yield f"{place}, and its ledger has no charge for it: cut, or older"
-
-
-def _paid_for(books: Books, run: str) -> str:
-    """The run that a reservation pays for."""
-    for entry in books.entries:
-        if entry.kind == "reserve" and entry.body["run"] == run:
-            return str(entry.body.get("again") or run)
-    return run
 
 
 def _logs(one: Exhibits, other: Exhibits) -> Iterator[str]:
