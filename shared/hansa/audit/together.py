@@ -16,10 +16,11 @@ def compare(verdicts: Sequence[Verdict], coordinator: str | None = None) -> list
     """What several reports, each consistent in itself, say against each other.
 
     Args:
-        verdicts: Of reports that could be read.
+        verdicts: Of reports; those with findings of their own are left out.
         coordinator: The coordinator's public key from elsewhere, hex: only heads that it signed accuse it.
     """
-    read = [(verdict, verdict.exhibits) for verdict in verdicts if verdict.exhibits is not None]
+    sound = [verdict for verdict in verdicts if not verdict.findings]
+    read = [(verdict, verdict.exhibits) for verdict in sound if verdict.exhibits is not None]
     problems = []
     for (one, first), (other, second) in combinations(read, 2):
         where = f"{one.source} and {other.source}: "
