@@ -80,7 +80,7 @@ def attack_membership(
         method: The method of learning.
         dp: The DP model; ``none`` shows what the attack can do.
         claim: Epsilon of each run; None with ``none``.
-        shadows: How many models; below 32 limits are too rough to refute anything.
+        shadows: How many models; with more of them both bound and limits are closer.
         seed: Of who is in which model; noise is the operating system's.
         level: Probability that the bound is wrong, and, about, that any limit on a rate is.
         settings: Of the method, beside the recommended ones.

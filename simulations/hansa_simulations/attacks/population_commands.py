@@ -35,7 +35,7 @@ def membership(
     method: Method = None,
     dp: Dp = None,
     epsilon: Epsilon = None,
-    shadows: Annotated[int, typer.Option(min=16, help="Models of each claim; 32 or more to refute.")] = 64,
+    shadows: Annotated[int, typer.Option(min=16, help="Models of each claim.")] = 64,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
